@@ -1,0 +1,305 @@
+"""The record: what one run left behind, raw and permanent.
+
+One JSON file per run, written to a temporary name and renamed, so that a killed run leaves no half
+record. Nothing in it is derived, and nothing rewrites it. Energies are lists over the visible
+devices, never sums; unknown is ``null`` with a warning code, never zero.
+
+Schema history
+--------------
+1
+    First version.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from inference_energy.config import Setting
+from inference_energy.errors import RecordError
+
+SCHEMA_VERSION = 1
+
+EnergyMethod = Literal["nvml_total_energy", "rapl", "codecarbon_estimate", "replay", "fake"]
+Phase = Literal["idle", "load", "warmup", "window", "idle_loaded"]
+
+
+class Base(BaseModel):
+    """A part of a record: immutable and closed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Identity(Base):
+    """Which run this is."""
+
+    campaign: str
+    study: str
+    setting: str
+    cycle: int
+    order: int = Field(description="place in the planned order of measuring")
+    sitting: str = Field(description="stretch of measuring on one machine without a break")
+    started_at_utc: str = Field(description="ISO 8601")
+    ended_at_utc: str = Field(description="ISO 8601")
+
+
+class Workload(Base):
+    """What one iteration asks of the model."""
+
+    n_prompts: int
+    n_batches: int
+    n_input_tokens: int = Field(description="per prompt, padding included")
+    n_output_tokens: int = Field(description="per prompt")
+    n_non_padding_input_tokens: int = Field(description="over all prompts of an iteration")
+    seed: int
+    token_ids_sha256: str = Field(description="hash of all prompts' token ids")
+    source: str
+
+
+class Tokens(Base):
+    """Token audit of an interval, over all its iterations."""
+
+    n_input_tokens: int = Field(description="prompt tokens computed, padding included")
+    n_tokens_requested: int = Field(description="output tokens asked for")
+    n_tokens_generated: int = Field(description="output tokens the engine returned")
+    n_tokens_non_padding: int = Field(description="returned tokens that are no padding")
+
+
+class CodeCarbonEnergy(Base):
+    """CodeCarbon's reading of an interval; CPU and RAM are its estimates, not measurements."""
+
+    duration_s: float
+    gpu_energy_j: float
+    cpu_energy_j: float
+    ram_energy_j: float
+
+
+class Interval(Base):
+    """A stretch of a run between two readings of the meter.
+
+    The meter is read at `opened_s` and `closed_s`; the work ends at `work_ended_s`, with the device
+    synchronised. Between the two the run waits for the counter's next tick.
+    """
+
+    phase: Phase
+    index: int = Field(description="number among the intervals of this phase, from 0")
+    opened_s: float = Field(description="on the run's monotonic clock")
+    work_ended_s: float
+    closed_s: float
+    iteration_duration_s: list[float] = Field(description="of each iteration, device synchronised")
+    counter_opened_j: list[float | None] = Field(description="cumulative, per device")
+    counter_closed_j: list[float | None] = Field(description="cumulative, per device")
+    energy_power_instant_j: list[float | None] = Field(
+        description="instant power integrated from opened_s to closed_s, per device")
+    energy_power_average_j: list[float | None] = Field(
+        description="one-second average power integrated from opened_s to closed_s, per device")
+    energy_tail_j: list[float | None] = Field(
+        description="instant power integrated from work_ended_s to closed_s, per device")
+    uncertainty_j: list[float | None] = Field(
+        description="standard uncertainty of counter energy less tail energy, per device")
+    codecarbon: CodeCarbonEnergy | None
+    tokens: Tokens | None = Field(description="null where nothing is generated")
+
+
+class Trace(Base):
+    """Samples of the whole run; lists over samples, and over devices where nested."""
+
+    time_s: list[float] = Field(description="on the run's monotonic clock, n samples")
+    counter_j: list[list[float | None]] = Field(description="cumulative energy, devices x samples")
+    power_instant_w: list[list[float | None]] = Field(description="devices x samples")
+    power_average_w: list[list[float | None]] = Field(description="one-second average, devices x samples")
+    slow_time_s: list[float] = Field(description="times of the slower samples below, m samples")
+    sm_clock_mhz: list[list[float | None]] = Field(description="devices x slow samples")
+    memory_clock_mhz: list[list[float | None]] = Field(description="devices x slow samples")
+    temperature_c: list[list[float | None]] = Field(description="devices x slow samples")
+    gpu_utilisation_fraction: list[list[float | None]] = Field(description="NVML's, devices x slow samples")
+    throttle_reasons: list[list[int | None]] = Field(description="NVML's bit mask, devices x slow samples")
+    n_other_processes: list[list[int | None]] = Field(description="processes that are not ours, devices x slow samples")
+
+
+class Device(Base):
+    """One visible device, whether it takes part or not."""
+
+    name: str
+    uuid_hash: str = Field(description="first 12 hex digits of SHA-256 of the UUID")
+    participates: bool
+    power_limit_w: float | None
+    memory_total_bytes: int | None
+
+
+class Hardware(Base):
+    """The machine."""
+
+    host: str = Field(description="hash of the host's identity, 12 hex digits")
+    description: str = Field(description="such as 'NVIDIA H200, 16-core host'")
+    cpu_name: str
+    n_cpus: int
+    memory_total_bytes: int
+    devices: list[Device]
+
+
+class Meter(Base):
+    """The instrument, as qualified for this sitting."""
+
+    energy_method: EnergyMethod
+    period_s: float = Field(description="between two new values of the counter")
+    resolution_j: float = Field(description="smallest step of the counter")
+    read_latency_s: float = Field(description="median time of one read")
+    tick_aligned: bool = Field(description="whether windows open and close on a tick")
+    qualification: str | None = Field(description="file of the sitting's qualification")
+
+
+class Launch(Base):
+    """How the process came to be."""
+
+    launcher: Literal["fork", "cold", "in_process"]
+    started_to_load_s: float = Field(description="from the process's start to the start of loading, idle left out")
+    started_to_first_iteration_s: float | None = Field(
+        description="from the process's start to the start of the first warm-up iteration, idle left out")
+    parent_n_device_files: int | None = Field(description="open /dev/nvidia* files of the forking parent")
+    parent_cuda_initialised: bool | None
+
+
+class Memory(Base):
+    """Memory use of the run."""
+
+    device_peak_bytes: list[int | None]
+    host_peak_bytes: int
+
+
+class Software(Base):
+    """Versions that matter."""
+
+    python: str
+    torch: str | None
+    transformers: str | None
+    codecarbon: str | None
+    cuda: str | None
+    driver: str | None
+    bitsandbytes: str | None
+    inference_energy: str
+
+
+class Provenance(Base):
+    """Where the numbers come from."""
+
+    commit: str | None
+    dirty: bool | None
+    source_sha256: str = Field(description="hash of the package's source")
+    config_sha256: str = Field(description="hash of the resolved campaign")
+    command: str
+    model_revision: str | None
+    weights: Literal["random", "hub"]
+    replay_of: str | None = Field(None, description="campaign whose traces were replayed")
+
+
+class Warning(Base):
+    """Something a reader should know, as a code with a number."""
+
+    code: Literal["counter_power_disagree", "throttled", "other_processes", "short_trace", "no_instant_power",
+                  "no_codecarbon", "counter_not_read", "codecarbon_disagree", "estimate_only"]
+    value: float | None
+    detail: str
+
+
+class Record(Base):
+    """One run."""
+
+    schema_version: Literal[1]
+    identity: Identity
+    status: Literal["ok", "out_of_memory"]
+    status_detail: str | None
+    levels: Setting
+    workload: Workload | None
+    hardware: Hardware
+    meter: Meter
+    launch: Launch
+    process_started_s: float = Field(description="on the run's monotonic clock: 0 by definition")
+    process_ended_s: float = Field(description="last reading of the counter")
+    monotonic_started_s: float = Field(description="the host's monotonic clock at the process's start")
+    counter_started_j: list[float | None] = Field(description="cumulative at the process's start, per device")
+    counter_ended_j: list[float | None] = Field(description="cumulative at the process's end, per device")
+    intervals: list[Interval]
+    trace: Trace
+    memory: Memory
+    software: Software
+    provenance: Provenance
+    warnings: list[Warning]
+
+    @property
+    def run_id(self) -> str:
+        """``<study>/<setting>.c<cycle>``."""
+        return f"{self.identity.study}/{self.identity.setting}.c{self.identity.cycle}"
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write `record` whole or not at all.
+
+    Raises
+    ------
+    RecordError
+        If the file cannot be written; nothing is left behind.
+    """
+    write_text_atomically(path, record.model_dump_json() + "\n")
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a file under a temporary name, force it to disk, then rename it.
+
+    Raises
+    ------
+    RecordError
+        If the disk is full or the folder is not writable; the old file, if any, stays as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        action = "Free some space and run again: the run is repeated" if error.errno == errno.ENOSPC else ""
+        raise RecordError(str(path), f"cannot be written: {error.strerror}", "a writable folder with room",
+                          action) from error
+
+
+def read_record(path: Path) -> Record:
+    """Read one record of any schema version in the history.
+
+    Raises
+    ------
+    RecordError
+        If the file is missing, no JSON, of an unknown version, or lacks a field.
+    """
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecordError(str(path), "no such record", "", "Measure it: inference-energy measure") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(str(path), f"is no JSON: {error}", "a record", "Delete it: the run is repeated") from error
+    return parse_record(content, str(path))
+
+
+def parse_record(content: Any, where: str) -> Record:
+    """Validate the content of one record; `where` names it in an error."""
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise RecordError(where, f"schema version {version!r}", f"version {SCHEMA_VERSION}",
+                          "Use the release that wrote it, or measure it again")
+    try:
+        return Record.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{where}: {path}", first["msg"], "a record of version "
+                          f"{SCHEMA_VERSION}", "Delete it: the run is repeated") from error
