@@ -8,77 +8,26 @@ dictionary.
 from __future__ import annotations
 
 import hashlib
-import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from inference_energy.errors import ConfigError, did_you_mean
+from inference_energy.facts import (  # facts are part of the configuration: others ask for them here
+    ContextFacts as ContextFacts,
+    Fact as Fact,
+    HardwareFacts as HardwareFacts,
+    ModelFacts as ModelFacts,
+    read_context as read_context,
+    read_hardware as read_hardware,
+    read_models as read_models,
+)
+from inference_energy.validation import Base, canonical_json, read_mapping, unknown_key_error, validated
 
-Model = TypeVar("Model", bound=BaseModel)
 NAME = r"^[a-z0-9][a-z0-9.-]*$"
-
-
-class Base(BaseModel):
-    """A section of the configuration: immutable, and closed to unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-# --- facts with a source -------------------------------------------------------------------------
-
-
-class Fact(Base):
-    """A value from the outside world, with where it comes from."""
-
-    value: float | int | str | dict[str, Any]
-    unit: str
-    source: str
-    year: int
-
-
-class ModelFacts(Base):
-    """What is known of a language model's architecture (``config/models.yaml``)."""
-
-    hub_name: Fact | None = Field(description="name on the Hugging Face hub; null for a shape of our own")
-    revision: Fact | None = Field(description="commit of the hub repository that is loaded")
-    tokenizer: Literal["hub", "byte"] = Field(
-        description="hub: the model's own; byte: one token per byte, for models without a vocabulary"
-    )
-    architecture: Fact = Field(description="keyword arguments of transformers.LlamaConfig")
-    n_parameters: Fact = Field(description="number of parameters, shared embeddings counted once")
-
-    @property
-    def shape(self) -> dict[str, Any]:
-        """Keyword arguments of ``transformers.LlamaConfig``."""
-        assert isinstance(self.architecture.value, dict)  # held by the validator below
-        return self.architecture.value
-
-    @model_validator(mode="after")
-    def _shape_is_a_mapping(self) -> ModelFacts:
-        if not isinstance(self.architecture.value, dict):
-            raise ValueError("architecture.value must be a mapping of LlamaConfig arguments")
-        return self
-
-
-class HardwareFacts(Base):
-    """Peak rates of one kind of accelerator (``config/hardware.yaml``)."""
-
-    power_limit_w: Fact
-    memory_bytes: Fact
-    memory_bandwidth_bytes_per_s: Fact
-    peak_flop_per_s: dict[Literal["float32", "tf32", "float16", "bfloat16", "int8"], Fact]
-
-
-class ContextFacts(Base):
-    """What turns joules into policy: ``config/context.yaml``."""
-
-    carbon_g_per_kwh: dict[str, Fact]
-    price_eur_per_kwh: dict[str, Fact]
-    pue: dict[str, Fact]
-    appliance_energy_j: dict[str, Fact]
 
 
 # --- one setting ---------------------------------------------------------------------------------
@@ -96,14 +45,10 @@ class Setting(Base):
     )
     precision: Precision = Field("float16", description="number format of weights and arithmetic")
     batch_size: int = Field(8, ge=1, le=4096, description="prompts generated together")
-    n_prompts: int | None = Field(
-        None, ge=1, description="prompts of one iteration, in batches; null: one batch"
-    )
+    n_prompts: int | None = Field(None, ge=1, description="prompts of one iteration, in batches; null: one batch")
     n_input_tokens: int = Field(128, ge=1, description="length of every prompt")
     n_output_tokens: int = Field(128, ge=1, description="tokens generated for every prompt")
-    prompts: str = Field(
-        "random", description="random: token ids from the seed; text:PATH; hub:DATASET:COLUMN"
-    )
+    prompts: str = Field("random", description="random: token ids from the seed; text:PATH; hub:DATASET:COLUMN")
     attention: Literal["sdpa", "sdpa_no_cudnn", "eager"] = Field(
         "sdpa_no_cudnn",
         description="sdpa: PyTorch picks the kernel; sdpa_no_cudnn: the same without cuDNN's, which"
@@ -141,20 +86,27 @@ class Setting(Base):
         needs = {"top_k": self.top_k, "top_p": self.top_p}
         for method, level in needs.items():
             if (self.decoding == method) != (level is not None):
-                raise ValueError(f"decoding {self.decoding!r} with {method}={level!r}: give {method} if"
-                                 f" and only if decoding is {method!r}")
+                raise ValueError(
+                    f"decoding {self.decoding!r} with {method}={level!r}: give {method} if"
+                    f" and only if decoding is {method!r}"
+                )
         if self.decoding == "greedy" and self.sampling_temperature is not None:
             raise ValueError("greedy decoding does not sample: drop sampling_temperature")
         if (self.parallelism == "none") != (self.n_gpus == 1):
-            raise ValueError(f"parallelism {self.parallelism!r} with n_gpus={self.n_gpus}: one GPU has no"
-                             " parallelism, several need one of replicas, replicas_duplicated, tensor")
+            raise ValueError(
+                f"parallelism {self.parallelism!r} with n_gpus={self.n_gpus}: one GPU has no"
+                " parallelism, several need one of replicas, replicas_duplicated, tensor"
+            )
         delays = (self.delay_min_s, self.delay_max_s)
         if (self.traffic == "none") != (delays == (None, None)):
-            raise ValueError(f"traffic {self.traffic!r} with delays {delays}: give delay_min_s and"
-                             " delay_max_s if and only if there is traffic")
+            raise ValueError(
+                f"traffic {self.traffic!r} with delays {delays}: give delay_min_s and"
+                " delay_max_s if and only if there is traffic"
+            )
         if self.delay_min_s is not None and (self.delay_max_s is None or self.delay_max_s < self.delay_min_s):
             raise ValueError(f"delays {delays}: delay_max_s must be at least delay_min_s")
-        if (self.traffic == "burst") != (self.burst_interval_s is not None and self.burst_size is not None):
+        bursts = (self.burst_interval_s is not None, self.burst_size is not None)
+        if bursts != ((True, True) if self.traffic == "burst" else (False, False)):
             raise ValueError("traffic 'burst' needs burst_interval_s and burst_size, and nothing else has them")
         if self.n_prompts is not None and self.n_prompts < self.batch_size:
             raise ValueError(f"n_prompts={self.n_prompts} is smaller than batch_size={self.batch_size}")
@@ -175,11 +127,29 @@ FACTORS: tuple[str, ...] = tuple(Setting.model_fields)
 def _known_factors(levels: dict[str, Any]) -> dict[str, Any]:
     for name in levels:
         if name not in Setting.model_fields:
-            raise ValueError(f"{name} is not a factor. {did_you_mean(name, FACTORS)}")
+            raise unknown_key_error(name, "factor", did_you_mean(name, FACTORS))
     return levels
 
 
-Levels = Annotated[dict[str, Any], AfterValidator(_known_factors)]
+_FACTOR_SCHEMAS = Setting.model_json_schema()["properties"]
+Levels = Annotated[
+    dict[str, Any],
+    AfterValidator(_known_factors),
+    Field(json_schema_extra={"properties": _FACTOR_SCHEMAS, "additionalProperties": False}),
+]
+Axes = Annotated[
+    dict[str, list[Any]],
+    AfterValidator(_known_factors),
+    Field(
+        json_schema_extra={
+            "properties": {
+                name: {"type": "array", "items": {k: v for k, v in schema.items() if k != "default"}}
+                for name, schema in _FACTOR_SCHEMAS.items()
+            },
+            "additionalProperties": False,
+        }
+    ),
+]
 
 
 class Study(Base):
@@ -187,12 +157,8 @@ class Study(Base):
 
     question: str = Field(description="what the study asks, in one sentence")
     fixed: Levels = Field(default_factory=dict, description="levels that differ from the campaign's base")
-    vary: Annotated[dict[str, list[Any]], AfterValidator(_known_factors)] = Field(
-        default_factory=dict, description="factor: levels; all combinations are measured"
-    )
-    settings: list[Levels] = Field(
-        default_factory=list, description="settings by hand, crossed with `vary`"
-    )
+    vary: Axes = Field(default_factory=dict, description="factor: levels; all combinations are measured")
+    settings: list[Levels] = Field(default_factory=list, description="settings by hand, crossed with `vary`")
 
     @model_validator(mode="after")
     def _something_varies(self) -> Study:
@@ -318,103 +284,18 @@ class ResolvedCampaign(Base):
 # --- reading -------------------------------------------------------------------------------------
 
 
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no white space: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def read_yaml(path: Path) -> Any:
-    """Parse one YAML file.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing or is no YAML.
-    """
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except FileNotFoundError:
-        raise ConfigError(str(path), "no such file", "a YAML file", "Check the name") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), f"not readable as YAML: {error}", "a YAML file") from error
-
-
-def validated(model: type[Model], value: Any, where: str) -> Model:
-    """`value` as a `model`, or one clear error that names the first key at fault.
-
-    Raises
-    ------
-    ConfigError
-        Names the file, the key, what was found and what is known.
-    """
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise _config_error(model, error, where) from error
-
-
-def _config_error(model: type[BaseModel], error: ValidationError, where: str) -> ConfigError:
-    first = error.errors()[0]
-    location = ".".join(str(part) for part in first["loc"] if part != "function-after")
-    path = f"{where}: {location}" if location else where
-    others = f"{error.error_count() - 1} more after this" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        found = f"unknown key. {did_you_mean(str(first['loc'][-1]), _keys_at(model, first['loc'][:-1]))}"
-        return ConfigError(path, found, "", others)
-    if first["type"] == "missing":
-        return ConfigError(path, "this key is missing", "a value", others)
-    found = first["msg"].removeprefix("Value error, ")
-    if first["type"] != "value_error":
-        found += f"; found {first['input']!r}"
-    return ConfigError(path, found, "", others)
-
-
-def _keys_at(model: Any, location: tuple[int | str, ...]) -> list[str]:
-    """Field names that are allowed at `location` below `model`."""
-    from typing import get_args
-
-    def models_in(annotation: Any) -> list[Any]:
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            return [annotation]
-        return [found for part in get_args(annotation) for found in models_in(part)]
-
-    current = [model]
-    for part in location:
-        below: list[Any] = []
-        for candidate in current:
-            field = candidate.model_fields.get(str(part))
-            below += models_in(field.annotation) if field else []
-        current = below or current
-    return sorted({name for candidate in current for name in candidate.model_fields})
-
-
-def read_models(path: Path) -> dict[str, ModelFacts]:
-    """The facts of every known model, by name."""
-    return {name: validated(ModelFacts, facts, f"{path}: {name}") for name, facts in read_yaml(path).items()}
-
-
-def read_hardware(path: Path) -> dict[str, HardwareFacts]:
-    """The facts of every known accelerator, by the name its driver reports."""
-    return {name: validated(HardwareFacts, facts, f"{path}: {name}") for name, facts in read_yaml(path).items()}
-
-
-def read_context(path: Path) -> ContextFacts:
-    """Carbon, price, PUE and appliances."""
-    return validated(ContextFacts, read_yaml(path), str(path))
-
-
 def read_campaign(path: Path) -> Campaign:
     """The design in ``config/campaigns/<name>.yaml``."""
-    content = read_yaml(path)
-    if not isinstance(content, dict) or set(content) != {"campaign"}:
-        found = sorted(content) if isinstance(content, dict) else type(content).__name__
-        raise ConfigError(str(path), f"top-level keys are {found}", "one key, campaign")
+    content = read_mapping(path)
+    if set(content) != {"campaign"}:
+        found = ", ".join(map(str, content)) or "none"
+        raise ConfigError(str(path), f"its top-level keys are: {found}", "one key, campaign")
     return validated(Campaign, content["campaign"], str(path))
 
 
 def read_resolved(path: Path) -> ResolvedCampaign:
     """A campaign that :func:`resolve` wrote."""
-    return validated(ResolvedCampaign, read_yaml(path), str(path))
+    return validated(ResolvedCampaign, read_mapping(path), str(path))
 
 
 def resolve(campaign: Campaign, models: dict[str, ModelFacts], where: str) -> ResolvedCampaign:
@@ -425,23 +306,29 @@ def resolve(campaign: Campaign, models: dict[str, ModelFacts], where: str) -> Re
     ConfigError
         If a model is unknown.
     """
-    names = _models_named(campaign)
-    for name in names:
+    named = dict(_models_named(campaign))
+    for name, key in named.items():
         if name not in models:
-            raise ConfigError(where, f"{name!r} is no model of config/models.yaml. {did_you_mean(name, models)}")
-    return ResolvedCampaign(campaign=campaign, models={name: models[name] for name in sorted(names)})
+            raise ConfigError(
+                f"{where}: {key}", f"{name!r} is no model of config/models.yaml. {did_you_mean(name, models)}"
+            )
+    return ResolvedCampaign(campaign=campaign, models={name: models[name] for name in sorted(named)})
 
 
-def _models_named(campaign: Campaign) -> set[str]:
-    names: set[str] = set()
-    for study in campaign.studies.values():
-        for levels in (study.vary.get("model"), [study.fixed.get("model")], [s.get("model") for s in study.settings],
-                       [campaign.base.get("model")]):
-            found = {level for level in levels or [] if level is not None}
-            if found:
-                names |= found
-                break
-    return names
+def _models_named(campaign: Campaign) -> Iterator[tuple[str, str]]:
+    """Every model that a setting names, with the key that names it."""
+    for study_name, study in campaign.studies.items():
+        for levels in study.settings or [{}]:
+            for key, source in (
+                (f"studies.{study_name}.vary", study.vary),
+                (f"studies.{study_name}.settings", levels),
+                (f"studies.{study_name}.fixed", study.fixed),
+                ("base", campaign.base),
+            ):
+                if "model" in source:
+                    found = source["model"] if source is study.vary else [source["model"]]
+                    yield from ((str(name), f"{key}.model") for name in found)
+                    break
 
 
 def load(merged: dict[str, Any], where: str = "configuration") -> StudyConfig:
@@ -467,5 +354,10 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON schema of the configuration, for editors."""
-    return StudyConfig.model_json_schema()
+    """JSON schema of the configuration, for editors.
+
+    No top-level key is required: a file may hold a part of the configuration, as a campaign does.
+    """
+    schema = StudyConfig.model_json_schema()
+    del schema["required"]
+    return schema

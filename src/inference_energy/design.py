@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from inference_energy.config import ResolvedCampaign, Setting, Study, canonical_json
+from inference_energy.config import Campaign, ResolvedCampaign, Setting, Study
 from inference_energy.errors import DesignError
+from inference_energy.validation import canonical_json, explain
 
 _SHORT = {"float32": "fp32", "tf32": "tf32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "int4": "int4"}
 
@@ -64,7 +65,7 @@ def expand(resolved: ResolvedCampaign, where: str = "") -> list[Run]:
     for study_name, study in campaign.studies.items():
         seen: set[str] = set()
         for levels in _combinations(campaign.base, study):
-            setting = _checked(levels, resolved, f"{where}: studies.{study_name}")
+            setting = _checked(levels, resolved, where, study_name)
             identity = setting_id(setting)
             if identity not in seen:
                 seen.add(identity)
@@ -89,8 +90,12 @@ def find(runs: list[Run], run_id: str) -> Run:
     for run in runs:
         if run.run_id == run_id:
             return run
-    raise DesignError("run", f"{run_id!r} is not in the design of {len(runs)} runs",
-                      "<study>/<setting>.c<cycle>", "inference-energy plan lists them")
+    raise DesignError(
+        "run",
+        f"{run_id!r} is not in the design of {len(runs)} runs",
+        "<study>/<setting>.c<cycle>",
+        "inference-energy plan lists them",
+    )
 
 
 def _combinations(base: dict[str, object], study: Study) -> Iterator[dict[str, object]]:
@@ -99,32 +104,69 @@ def _combinations(base: dict[str, object], study: Study) -> Iterator[dict[str, o
             yield {**base, **study.fixed, **by_hand, **dict(zip(study.vary, levels, strict=True))}
 
 
-def _checked(levels: dict[str, object], resolved: ResolvedCampaign, where: str) -> Setting:
+def _checked(levels: dict[str, object], resolved: ResolvedCampaign, file: str, study: str) -> Setting:
+    where = f"{file}: studies.{study}"
     try:
         setting = Setting.model_validate(levels)
     except ValidationError as error:
         first = error.errors()[0]
-        factor = ".".join(str(part) for part in first["loc"])
-        found = first["msg"].removeprefix("Value error, ")
-        if first["type"] != "value_error":
-            found = f"{factor} = {first['input']!r}: {found}"
-        raise DesignError(where, f"impossible setting: {found}", "", f"All levels: {levels}") from error
+        found, expected = explain(first)
+        if first["type"] == "missing":
+            raise DesignError(
+                where,
+                f"no setting says its {first['loc'][0]}",
+                "",
+                f"Give {first['loc'][0]} in base, or in fixed or vary of this study",
+            ) from error
+        key = _key_of(str(first["loc"][0]), resolved.campaign, study) if first["loc"] else f"studies.{study}"
+        raise DesignError(
+            f"{file}: {key}",
+            f"impossible setting: {found}",
+            expected,
+            "All levels: " + ", ".join(f"{k}={v}" for k, v in levels.items()),
+        ) from error
+    _fits_its_model(setting, resolved, where)
+    return setting
+
+
+def _key_of(factor: str, campaign: Campaign, study: str) -> str:
+    """The key of the configuration that gives `factor` its level in `study`."""
+    source = campaign.studies[study]
+    if factor in source.vary:
+        return f"studies.{study}.vary.{factor}"
+    if any(factor in levels for levels in source.settings):
+        return f"studies.{study}.settings.{factor}"
+    return f"studies.{study}.fixed.{factor}" if factor in source.fixed else f"base.{factor}"
+
+
+def _fits_its_model(setting: Setting, resolved: ResolvedCampaign, where: str) -> None:
     if setting.model not in resolved.models:
-        raise DesignError(where, f"{setting.model!r} is no model of this campaign",
-                          f"one of {sorted(resolved.models)}", "Add it to config/models.yaml")
+        raise DesignError(
+            where,
+            f"{setting.model!r} is no model of this campaign",
+            f"one of {', '.join(sorted(resolved.models))}",
+            "Add it to config/models.yaml",
+        )
     shape = resolved.models[setting.model].shape
     if setting.parallelism == "tensor":
         for name in ("num_attention_heads", "num_key_value_heads"):
             if shape[name] % setting.n_gpus:
+                heads = name.removeprefix("num_").replace("_", " ")
                 raise DesignError(
-                    where, f"tensor parallelism over {setting.n_gpus} GPUs cannot split the"
-                    f" {shape[name]} {name} of {setting.model}", f"a divisor of {shape[name]}",
-                    "Change n_gpus, or use replicas")
+                    where,
+                    f"tensor parallelism over n_gpus={setting.n_gpus} GPUs cannot split the"
+                    f" {shape[name]} {heads} of {setting.model}",
+                    f"a divisor of {shape[name]}",
+                    "Change n_gpus, or use replicas",
+                )
     longest = setting.n_input_tokens + setting.n_output_tokens
     if longest > shape["max_position_embeddings"]:
-        raise DesignError(where, f"{longest} tokens do not fit {setting.model}",
-                          f"at most {shape['max_position_embeddings']} tokens of input and output")
+        raise DesignError(
+            where,
+            f"n_input_tokens + n_output_tokens = {longest} do not fit {setting.model}",
+            f"at most {shape['max_position_embeddings']} tokens of input and output",
+        )
     if setting.weights == "hub" and resolved.models[setting.model].hub_name is None:
-        raise DesignError(where, f"{setting.model} is a shape of our own and has no weights on a hub",
-                          "weights: random")
-    return setting
+        raise DesignError(
+            where, f"{setting.model} is a shape of our own and has no weights on a hub", "weights: random"
+        )

@@ -96,13 +96,17 @@ class Interval(Base):
     counter_opened_j: list[float | None] = Field(description="cumulative, per device")
     counter_closed_j: list[float | None] = Field(description="cumulative, per device")
     energy_power_instant_j: list[float | None] = Field(
-        description="instant power integrated from opened_s to closed_s, per device")
+        description="instant power integrated from opened_s to closed_s, per device"
+    )
     energy_power_average_j: list[float | None] = Field(
-        description="one-second average power integrated from opened_s to closed_s, per device")
+        description="one-second average power integrated from opened_s to closed_s, per device"
+    )
     energy_tail_j: list[float | None] = Field(
-        description="instant power integrated from work_ended_s to closed_s, per device")
+        description="instant power integrated from work_ended_s to closed_s, per device"
+    )
     uncertainty_j: list[float | None] = Field(
-        description="standard uncertainty of counter energy less tail energy, per device")
+        description="standard uncertainty of counter energy less tail energy, per device"
+    )
     codecarbon: CodeCarbonEnergy | None
     tokens: Tokens | None = Field(description="null where nothing is generated")
 
@@ -161,7 +165,8 @@ class Launch(Base):
     launcher: Literal["fork", "cold", "in_process"]
     started_to_load_s: float = Field(description="from the process's start to the start of loading, idle left out")
     started_to_first_iteration_s: float | None = Field(
-        description="from the process's start to the start of the first warm-up iteration, idle left out")
+        description="from the process's start to the start of the first warm-up iteration, idle left out"
+    )
     parent_n_device_files: int | None = Field(description="open /dev/nvidia* files of the forking parent")
     parent_cuda_initialised: bool | None
 
@@ -202,8 +207,17 @@ class Provenance(Base):
 class Warning(Base):
     """Something a reader should know, as a code with a number."""
 
-    code: Literal["counter_power_disagree", "throttled", "other_processes", "short_trace", "no_instant_power",
-                  "no_codecarbon", "counter_not_read", "codecarbon_disagree", "estimate_only"]
+    code: Literal[
+        "counter_power_disagree",
+        "throttled",
+        "other_processes",
+        "short_trace",
+        "no_instant_power",
+        "no_codecarbon",
+        "counter_not_read",
+        "codecarbon_disagree",
+        "estimate_only",
+    ]
     value: float | None
     detail: str
 
@@ -269,8 +283,9 @@ def write_text_atomically(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         action = "Free some space and run again: the run is repeated" if error.errno == errno.ENOSPC else ""
-        raise RecordError(str(path), f"cannot be written: {error.strerror}", "a writable folder with room",
-                          action) from error
+        raise RecordError(
+            str(path), f"cannot be written: {error.strerror}", "a writable folder with room", action
+        ) from error
 
 
 def read_record(path: Path) -> Record:
@@ -294,12 +309,17 @@ def parse_record(content: Any, where: str) -> Record:
     """Validate the content of one record; `where` names it in an error."""
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
-        raise RecordError(where, f"schema version {version!r}", f"version {SCHEMA_VERSION}",
-                          "Use the release that wrote it, or measure it again")
+        raise RecordError(
+            where,
+            f"schema version {version!r}",
+            f"version {SCHEMA_VERSION}",
+            "Use the release that wrote it, or measure it again",
+        )
     try:
         return Record.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(str(part) for part in first["loc"])
-        raise RecordError(f"{where}: {path}", first["msg"], "a record of version "
-                          f"{SCHEMA_VERSION}", "Delete it: the run is repeated") from error
+        raise RecordError(
+            f"{where}: {path}", first["msg"], f"a record of version {SCHEMA_VERSION}", "Delete it: the run is repeated"
+        ) from error

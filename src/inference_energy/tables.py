@@ -63,8 +63,11 @@ def _flag(name: str, description: str) -> Column:
 
 def _with_interval(name: str, description: str) -> tuple[Column, Column, Column]:
     """An estimate and both ends of its bootstrap interval."""
-    return (_float(name, description), _float(f"{name}_low", f"lower end of the interval of {name}"),
-            _float(f"{name}_high", f"upper end of the interval of {name}"))
+    return (
+        _float(name, description),
+        _float(f"{name}_low", f"lower end of the interval of {name}"),
+        _float(f"{name}_high", f"upper end of the interval of {name}"),
+    )
 
 
 KEY = (
@@ -101,202 +104,296 @@ FACTORS = (
     _text("warmup", "warm-up protocol"),
 )
 
-ENERGY_PER_TOKEN = _float(
-    "energy_j_per_output_token", "gross energy of the GPUs that take part over tokens generated")
+ENERGY_PER_TOKEN = _float("energy_j_per_output_token", "gross energy of the GPUs that take part over tokens generated")
 
-RUNS = Table("runs", "a run", (
-    *KEY,
-    _text("status", "ok, or the result that stands instead of numbers"),
-    _text("status_detail", "reason where status is not ok"),
-    *FACTORS,
-    _integer("order", "place in the planned order of measuring"),
-    _text("sitting", "stretch of measuring on one machine without a break"),
-    _text("host", "hash of the host"),
-    _text("hardware", "the machine in words"),
-    _text("gpu_name", "name the driver reports; the CPU's where no GPU took part"),
-    _text("gpu_uuid_hash", "hashes of the UUIDs of the devices that take part"),
-    _float("power_limit_w", "power limit of the first device that takes part"),
-    _text("started_at_utc", "ISO 8601"),
-    _text("ended_at_utc", "ISO 8601"),
-    _text("energy_method", "instrument the energies come from"),
-    ENERGY_PER_TOKEN,
-    _float("energy_net_j_per_output_token", "the same less idle power (bare, from this run) over the windows"),
-    _float("energy_uncertainty_j_per_output_token", "standard uncertainty of the instrument, all windows together"),
-    _float("energy_codecarbon_j_per_output_token", "CodeCarbon: GPU, CPU and RAM"),
-    _float("throughput_tokens_per_s", "output tokens over measured seconds"),
-    _float("power_mean_w", "energy of the GPUs that take part over measured seconds"),
-    _float("duration_s_per_step", "measured seconds over decoding steps (one step: one token for every prompt)"),
-    _float("window_cv", "standard deviation over mean of energy per output token between windows"),
-    _integer("n_windows", "measured windows"),
-    _integer("n_iterations", "iterations in the measured windows"),
-    _integer("n_warmup_iterations", "iterations of the warm-up"),
-    _integer("n_output_tokens_measured", "output tokens of all measured windows"),
-    _float("measured_s", "sum of the windows' durations"),
-    _float("wall_s", "from the process's start to its last reading"),
-    _float("idle_s", "idle before loading"),
-    _float("load_s", "loading"),
-    _float("warmup_s", "warm-up"),
-    _float("energy_j", "energy of the GPUs that take part over the windows"),
-    _float("idle_energy_j", "energy over the idle interval"),
-    _float("load_energy_j", "energy over loading"),
-    _float("warmup_energy_j", "energy over the warm-up"),
-    _float("run_energy_j", "counter's difference from the process's start to its end"),
-    _float("idle_power_w", "mean power of the idle interval before loading"),
-    _float("idle_loaded_power_w", "mean power of the idle interval with the model loaded"),
-    _float("counter_over_power_ratio", "counter's energy over integrated instant power, all windows together"),
-    _float("counter_over_codecarbon_gpu_ratio", "mean power by the counter over CodeCarbon's GPU, all windows"),
-    _float("started_to_first_iteration_s", "process start to first warm-up iteration, idle left out"),
-    _float("temperature_max_c", "hottest GPU temperature over the windows"),
-    _float("sm_clock_median_mhz", "median SM clock over the windows"),
-    _float("gpu_utilisation_fraction", "mean of NVML's utilisation over the windows"),
-    _float("memory_peak_bytes", "peak memory allocated on the first device that takes part"),
-    _integer("n_warnings", "warnings of the run"),
-    _text("config_sha256", "hash of the resolved campaign"),
-    _text("source_sha256", "hash of the package's source"),
-    _text("commit", "git commit"),
-    _text("driver", "driver version"),
-    _text("torch", "version"),
-    _text("transformers", "version"),
-    _text("model_revision", "pinned commit of the model, or null for random weights"),
-    _text("token_ids_sha256", "hash of the prompts"),
-    _text("replay_of", "campaign whose traces were replayed; missing for real runs"),
-))
+RUNS = Table(
+    "runs",
+    "a run",
+    (
+        *KEY,
+        _text("status", "ok, or the result that stands instead of numbers"),
+        _text("status_detail", "reason where status is not ok"),
+        *FACTORS,
+        _integer("order", "place in the planned order of measuring"),
+        _text("sitting", "stretch of measuring on one machine without a break"),
+        _text("host", "hash of the host"),
+        _text("hardware", "the machine in words"),
+        _text("gpu_name", "name the driver reports; the CPU's where no GPU took part"),
+        _text("gpu_uuid_hash", "hashes of the UUIDs of the devices that take part"),
+        _text("visible_uuid_hash", "hashes of the UUIDs of all visible devices, taking part or not"),
+        _float("power_limit_w", "power limit of the first device that takes part"),
+        _text("started_at_utc", "ISO 8601"),
+        _text("ended_at_utc", "ISO 8601"),
+        _text("energy_method", "instrument the energies come from"),
+        ENERGY_PER_TOKEN,
+        _float("energy_net_j_per_output_token", "the same less idle power (bare, from this run) over the windows"),
+        _float("energy_uncertainty_j_per_output_token", "standard uncertainty of the instrument, all windows together"),
+        _float(
+            "energy_codecarbon_j_per_output_token", "CodeCarbon's mean power (GPU, CPU and RAM) times measured seconds"
+        ),
+        _float("throughput_tokens_per_s", "output tokens over measured seconds"),
+        _float("power_mean_w", "energy of the GPUs that take part over measured seconds"),
+        _float("duration_s_per_step", "measured seconds over decoding steps (one step: one token for every prompt)"),
+        _float("window_cv", "standard deviation over mean of energy per output token between windows"),
+        _integer("n_windows", "measured windows"),
+        _integer("n_iterations", "iterations in the measured windows"),
+        _integer("n_warmup_iterations", "iterations of the warm-up"),
+        _integer("n_output_tokens_measured", "output tokens of all measured windows"),
+        _float("measured_s", "sum of the windows' durations"),
+        _float("wall_s", "from the process's start to its last reading"),
+        _float("idle_s", "idle before loading"),
+        _float("load_s", "loading"),
+        _float("warmup_s", "warm-up"),
+        _float("energy_j", "energy of the GPUs that take part over the windows"),
+        _float("idle_energy_j", "idle interval before loading, all visible devices"),
+        _float("load_energy_j", "loading, all visible devices"),
+        _float("warmup_energy_j", "warm-up, all visible devices"),
+        _float("rest_energy_j", "integrated instant power outside the run's intervals, all visible devices"),
+        _float("run_energy_j", "counter's difference from the process's start to its end, all visible devices"),
+        _float("counter_started_j", "counter at the process's start, all visible devices"),
+        _float("counter_ended_j", "counter at the process's end, all visible devices"),
+        _float("monotonic_started_s", "the host's monotonic clock at the process's start"),
+        _float("sampled_from_s", "first sample of the trace, when the counter's first reading was taken"),
+        _float("idle_power_w", "mean power of the idle interval before loading, GPUs that take part"),
+        _float("idle_loaded_power_w", "mean power of the idle interval with the model loaded, GPUs that take part"),
+        _float("counter_over_power_ratio", "counter's energy over integrated instant power, all windows together"),
+        _float("counter_over_codecarbon_gpu_ratio", "mean power by the counter over CodeCarbon's GPU, all windows"),
+        _float("started_to_first_iteration_s", "process start to first warm-up iteration, idle left out"),
+        _float("temperature_max_c", "hottest GPU temperature over the windows"),
+        _float("sm_clock_median_mhz", "median SM clock over the windows"),
+        _float("gpu_utilisation_fraction", "mean of NVML's utilisation over the windows"),
+        _float("memory_peak_bytes", "peak memory allocated on the first device that takes part"),
+        _integer("n_warnings", "warnings of the run"),
+        _text("config_sha256", "hash of the resolved campaign"),
+        _text("source_sha256", "hash of the package's source"),
+        _text("commit", "git commit"),
+        _text("driver", "driver version"),
+        _text("torch", "version"),
+        _text("transformers", "version"),
+        _text("model_revision", "pinned commit of the model, or null for random weights"),
+        _text("token_ids_sha256", "hash of the prompts"),
+        _text("replay_of", "campaign whose traces were replayed; missing for real runs"),
+    ),
+)
 
-WINDOWS = Table("windows", "a measured window", (
-    *KEY,
-    _integer("window", "number within the run, from 0"),
-    _text("model", "model"), _text("precision", "precision"), _integer("batch_size", "batch size"),
-    _text("attention", "attention kernel"), _text("launcher", "launcher"), _text("warmup", "warm-up protocol"),
-    _text("sitting", "stretch of measuring"),
-    _float("started_s", "on the run's clock"),
-    _float("duration_s", "from the opening tick to the end of the work"),
-    _float("tail_s", "from the end of the work to the closing tick"),
-    _integer("n_iterations", "whole iterations"),
-    _integer("n_output_tokens_measured", "output tokens"),
-    _float("energy_j", "counter's difference less the tail, GPUs that take part"),
-    _float("tail_energy_j", "integrated power of the tail"),
-    _float("uncertainty_j", "standard uncertainty of energy_j"),
-    _float("energy_power_instant_j", "integrated instant power from tick to tick"),
-    _float("energy_power_average_j", "integrated one-second average power from tick to tick"),
-    _float("counter_over_power_ratio", "counter over integrated instant power, tick to tick"),
-    _float("codecarbon_gpu_power_w", "CodeCarbon's GPU energy over its own duration"),
-    ENERGY_PER_TOKEN,
-    _float("throughput_tokens_per_s", "output tokens over duration"),
-    _float("power_mean_w", "energy over duration"),
-))
+WINDOWS = Table(
+    "windows",
+    "a measured window",
+    (
+        *KEY,
+        _integer("window", "number within the run, from 0"),
+        _text("model", "model"),
+        _text("precision", "precision"),
+        _integer("batch_size", "batch size"),
+        _text("attention", "attention kernel"),
+        _text("launcher", "launcher"),
+        _text("warmup", "warm-up protocol"),
+        _text("sitting", "stretch of measuring"),
+        _float("started_s", "on the run's clock"),
+        _float("duration_s", "from the opening tick to the end of the work"),
+        _float("tail_s", "from the end of the work to the closing tick"),
+        _integer("n_iterations", "whole iterations"),
+        _integer("n_output_tokens_measured", "output tokens"),
+        _float("energy_j", "counter's difference less the tail, GPUs that take part"),
+        _float("tail_energy_j", "integrated power of the tail"),
+        _float("uncertainty_j", "standard uncertainty of energy_j"),
+        _float("energy_power_instant_j", "integrated instant power from tick to tick"),
+        _float("energy_power_average_j", "integrated one-second average power from tick to tick"),
+        _float("counter_over_power_ratio", "counter over integrated instant power, tick to tick"),
+        _float("codecarbon_gpu_power_w", "CodeCarbon's GPU energy over its own duration"),
+        ENERGY_PER_TOKEN,
+        _float("throughput_tokens_per_s", "output tokens over duration"),
+        _float("power_mean_w", "energy over duration"),
+    ),
+)
 
-INTERVALS = Table("intervals", "an interval of a run (idle, load, warm-up, window, idle with the model loaded)", (
-    *KEY,
-    _text("sitting", "stretch of measuring"),
-    _text("phase", "idle, load, warmup, window or idle_loaded"),
-    _integer("index", "number within the phase, from 0"),
-    _float("opened_s", "on the run's clock"),
-    _float("closed_s", "on the run's clock"),
-    _float("energy_j", "counter's difference over all visible devices"),
-    _integer("n_iterations", "whole iterations"),
-))
+INTERVALS = Table(
+    "intervals",
+    "an interval of a run (idle, load, warm-up, window, idle with the model loaded)",
+    (
+        *KEY,
+        _text("sitting", "stretch of measuring"),
+        _text("phase", "idle, load, warmup, window or idle_loaded"),
+        _integer("index", "number within the phase, from 0"),
+        _float("opened_s", "on the run's clock"),
+        _float("closed_s", "on the run's clock"),
+        _float("energy_j", "counter's difference over all visible devices"),
+        _integer("n_iterations", "whole iterations"),
+    ),
+)
 
-ITERATIONS = Table("iterations", "an iteration, warm-up included", (
-    *KEY,
-    _text("model", "model"), _text("precision", "precision"), _integer("batch_size", "batch size"),
-    _text("attention", "attention kernel"), _text("warmup", "warm-up protocol"),
-    _text("phase", "warmup or window"),
-    _integer("index", "number within the run since its first iteration, from 0"),
-    _float("started_s", "since the run's first iteration started, idle waits left out"),
-    _float("duration_s", "device synchronised at both ends"),
-    _float("duration_s_per_step", "duration over decoding steps"),
-    _float("energy_j_per_output_token", "integrated instant power over output tokens; missing without samples"),
-))
+ITERATIONS = Table(
+    "iterations",
+    "an iteration, warm-up included",
+    (
+        *KEY,
+        _text("model", "model"),
+        _text("precision", "precision"),
+        _integer("batch_size", "batch size"),
+        _text("attention", "attention kernel"),
+        _text("warmup", "warm-up protocol"),
+        _text("phase", "warmup or window"),
+        _integer("index", "number within the run since its first iteration, from 0"),
+        _float("started_s", "since the run's first iteration started, idle waits left out"),
+        _float("duration_s", "device synchronised at both ends"),
+        _float("duration_s_per_step", "duration over decoding steps"),
+        _float("energy_j_per_output_token", "integrated instant power over output tokens; missing without samples"),
+    ),
+)
 
-WARNINGS = Table("warnings", "a warning", (
-    *KEY, _text("code", "what happened"), _float("value", "its size"), _text("detail", "in words"),
-))
+WARNINGS = Table(
+    "warnings",
+    "a warning",
+    (
+        *KEY,
+        _text("code", "what happened"),
+        _float("value", "its size"),
+        _text("detail", "in words"),
+    ),
+)
 
-SAMPLES = Table("samples", "a sample of a run's trace, thinned to at most ten a second", (
-    *KEY,
-    _float("time_s", "on the run's clock"),
-    _text("phase", "interval the sample falls into, or none"),
-    _float("power_w", "instant power of the devices that take part"),
-))
+SAMPLES = Table(
+    "samples",
+    "a sample of a run's trace, thinned to at most ten a second",
+    (
+        *KEY,
+        _float("time_s", "on the run's clock"),
+        _text("phase", "interval the sample falls into, or none"),
+        _float("power_w", "instant power of the devices that take part"),
+    ),
+)
 
-CAMPAIGN_QUALITY = Table("campaign_quality", "a sitting, or all sittings together", (
-    _text("campaign", "campaign"),
-    _text("sitting", "stretch of measuring, or 'all'"),
-    _text("host", "hash of the host"), _text("gpu_uuid_hash", "devices"),
-    _text("hardware", "the machine in words"),
-    _text("energy_method", "instrument"),
-    _text("started_at_utc", "first run"), _text("ended_at_utc", "last run"),
-    _integer("n_runs", "records"), _integer("n_ok_runs", "records with numbers"),
-    _integer("n_planned_runs", "runs the design asks for in the cycles present"),
-    _float("wall_s", "first run's start to last run's end, within sittings"),
-    _float("measured_s", "sum of windows"),
-    _float("measured_fraction", "R: measured seconds over wall seconds"),
-    _float("idle_fraction", "of wall seconds"), _float("load_fraction", "of wall seconds"),
-    _float("warmup_fraction", "of wall seconds"), _float("rest_fraction", "of wall seconds"),
-    _float("counter_over_power_median_ratio", "windows: counter over integrated instant power"),
-    _float("counter_over_power_p05_ratio", "5th percentile"),
-    _float("counter_over_power_p95_ratio", "95th percentile"),
-    _float("window_cv_median", "median over runs of the CV between windows"),
-    _float("counter_energy_j", "counter's difference over the sitting, all visible devices"),
-    _float("idle_energy_j", "idle intervals"), _float("load_energy_j", "loading"),
-    _float("warmup_energy_j", "warm-up"), _float("window_energy_j", "measured windows, tails included"),
-    _float("rest_energy_j", "what lies between: integrated power inside runs, idle power times time between runs"),
-    _float("ledger_closure_fraction", "(sum of the parts - counter) / counter"),
-    _float("started_to_first_iteration_median_s", "forked runs: process start to first iteration"),
-    _float("temperature_max_c", "hottest GPU temperature"),
-    _integer("n_warnings", "warnings"),
-))
+CAMPAIGN_QUALITY = Table(
+    "campaign_quality",
+    "a sitting, or all sittings together",
+    (
+        _text("campaign", "campaign"),
+        _text("sitting", "stretch of measuring, or 'all'"),
+        _text("host", "hash of the host"),
+        _text("gpu_uuid_hash", "devices"),
+        _text("hardware", "the machine in words"),
+        _text("energy_method", "instrument"),
+        _text("started_at_utc", "first run"),
+        _text("ended_at_utc", "last run"),
+        _integer("n_runs", "records"),
+        _integer("n_ok_runs", "records with numbers"),
+        _integer("n_planned_runs", "runs the design asks for in the cycles present"),
+        _float("wall_s", "first run's start to last run's end, within sittings"),
+        _float("measured_s", "sum of windows"),
+        _float("measured_fraction", "R: measured seconds over wall seconds"),
+        _float("idle_fraction", "of wall seconds, with and without the model loaded"),
+        _float("load_fraction", "of wall seconds"),
+        _float("warmup_fraction", "of wall seconds"),
+        _float("rest_fraction", "of wall seconds"),
+        _float("counter_over_power_median_ratio", "windows: counter over integrated instant power"),
+        _float("counter_over_power_p05_ratio", "5th percentile"),
+        _float("counter_over_power_p95_ratio", "95th percentile"),
+        _float("window_cv_median", "median over runs of the CV between windows"),
+        _float("counter_energy_j", "counter's difference over the sitting, all visible devices"),
+        _float("idle_energy_j", "idle intervals, with and without the model loaded"),
+        _float("load_energy_j", "loading"),
+        _float("warmup_energy_j", "warm-up"),
+        _float("window_energy_j", "measured windows, tails included"),
+        _float("rest_energy_j", "what lies between: integrated power inside runs, idle power times time between runs"),
+        _float("ledger_closure_fraction", "(sum of the parts - counter) / counter"),
+        _text("ledger_note", "why there is no ledger; missing where there is one"),
+        _float("started_to_first_iteration_median_s", "forked runs: process start to first iteration"),
+        _float("temperature_max_c", "hottest GPU temperature"),
+        _integer("n_warnings", "warnings"),
+        _text("warnings_by_code", "number of warnings of each code"),
+        _text("source_sha256", "versions of the package's source that measured"),
+        _text("config_sha256", "versions of the resolved campaign that were measured"),
+    ),
+)
 
 _GROUP = (_text("study", "study"), _text("model", "model, or 'all'"))
 
-ENERGY_SUMMARY = Table("energy_summary", "a study and model", (
-    *_GROUP,
-    _integer("n_settings", "settings"), _integer("n_runs", "runs"),
-    *_with_interval("energy_mean_j_per_output_token", "mean over settings of the cycles' mean"),
-    *_with_interval("energy_sd_j_per_output_token", "standard deviation between settings"),
-    *_with_interval("cv", "standard deviation over mean, between settings"),
-    *_with_interval("energy_p05_j_per_output_token", "5th percentile"),
-    *_with_interval("energy_p25_j_per_output_token", "25th percentile"),
-    *_with_interval("energy_p50_j_per_output_token", "median"),
-    *_with_interval("energy_p75_j_per_output_token", "75th percentile"),
-    *_with_interval("energy_p95_j_per_output_token", "95th percentile"),
-    *_with_interval("max_over_min_fold", "largest over smallest setting"),
-    *_with_interval("p95_over_p5_fold", "95th over 5th percentile"),
-))
+ENERGY_SUMMARY = Table(
+    "energy_summary",
+    "a study and model",
+    (
+        *_GROUP,
+        _integer("n_settings", "settings"),
+        _integer("n_runs", "runs"),
+        *_with_interval("energy_mean_j_per_output_token", "mean over settings of the cycles' mean"),
+        *_with_interval("energy_sd_j_per_output_token", "standard deviation between settings"),
+        *_with_interval("cv", "standard deviation over mean, between settings"),
+        *_with_interval("energy_p05_j_per_output_token", "5th percentile"),
+        *_with_interval("energy_p25_j_per_output_token", "25th percentile"),
+        *_with_interval("energy_p50_j_per_output_token", "median"),
+        *_with_interval("energy_p75_j_per_output_token", "75th percentile"),
+        *_with_interval("energy_p95_j_per_output_token", "95th percentile"),
+        *_with_interval("max_over_min_fold", "largest over smallest setting"),
+        *_with_interval("p95_over_p5_fold", "95th over 5th percentile"),
+    ),
+)
 
-VARIABILITY = Table("variability", "a component of the variance of log energy per output token", (
-    _text("study", "study"),
-    _text("component", "setting, cycle or window"),
-    _integer("n_levels", "settings, runs or windows"),
-    *_with_interval("cv", "square root of the component's variance of the logarithm: about a CV"),
-    *_with_interval("variance_fraction", "share of the total"),
-))
+VARIABILITY = Table(
+    "variability",
+    "a component of the variance of log energy per output token",
+    (
+        _text("study", "study"),
+        _text("component", "setting, cycle or window"),
+        _integer("n_levels", "settings, runs or windows"),
+        *_with_interval("cv", "square root of the component's variance of the logarithm: about a CV"),
+        *_with_interval("variance_fraction", "share of the total"),
+    ),
+)
 
-BATCH_CURVE = Table("batch_curve", "a model, precision and batch size", (
-    _text("model", "model"), _text("precision", "precision"), _integer("batch_size", "batch size"),
-    _integer("n_cycles", "cycles with numbers"),
-    *_with_interval("energy_j_per_output_token", "mean over cycles"),
-    *_with_interval("throughput_tokens_per_s", "mean over cycles"),
-    *_with_interval("power_mean_w", "mean over cycles"),
-    *_with_interval("energy_over_batch_1_ratio", "energy per token over that at the smallest batch size"),
-))
+BATCH_CURVE = Table(
+    "batch_curve",
+    "a model, precision and batch size",
+    (
+        _text("model", "model"),
+        _text("precision", "precision"),
+        _integer("batch_size", "batch size"),
+        _integer("n_cycles", "cycles with numbers"),
+        *_with_interval("energy_j_per_output_token", "mean over cycles"),
+        *_with_interval("throughput_tokens_per_s", "mean over cycles"),
+        *_with_interval("power_mean_w", "mean over cycles"),
+        *_with_interval("energy_over_batch_1_ratio", "energy per token over that at the smallest batch size"),
+    ),
+)
 
-EQUIVALENCE = Table("equivalence", "a comparison of two levels of one factor, all else equal", (
-    _text("study", "study"), _text("factor", "what differs"),
-    _text("level", "compared level"), _text("baseline", "compared with"),
-    _text("model", "model"), _text("precision", "precision"), _integer("batch_size", "batch size"),
-    _text("attention", "attention kernel"),
-    _text("quantity", "column of runs that is compared"),
-    _integer("n_cycles", "pairs of runs"),
-    *_with_interval("level_over_baseline_ratio", "geometric mean over cycles of the ratio"),
-    _float("margin_fraction", "what counts as equal"),
-    _text("verdict", "equivalent, different or undecided"),
-))
+EQUIVALENCE = Table(
+    "equivalence",
+    "a comparison of two levels of one factor, all else equal",
+    (
+        _text("study", "study"),
+        _text("factor", "what differs"),
+        _text("level", "compared level"),
+        _text("baseline", "compared with"),
+        _text("model", "model"),
+        _text("precision", "precision"),
+        _integer("batch_size", "batch size"),
+        _text("attention", "attention kernel"),
+        _text("launcher", "launcher"),
+        _text("warmup", "warm-up protocol"),
+        _text("quantity", "column of runs that is compared"),
+        _integer("n_cycles", "pairs of runs"),
+        *_with_interval("level_over_baseline_ratio", "geometric mean over cycles of the ratio"),
+        _float("confidence", "level of the interval: 1 - 2 alpha, for two one-sided tests at alpha"),
+        _float("p_value", "larger p-value of the two one-sided tests"),
+        _float("margin_fraction", "what counts as equal"),
+        _text("verdict", "equivalent, different or undecided"),
+    ),
+)
 
 TABLES: dict[str, Table] = {
     table.name: table
-    for table in (RUNS, WINDOWS, INTERVALS, ITERATIONS, SAMPLES, WARNINGS, CAMPAIGN_QUALITY, ENERGY_SUMMARY,
-                  VARIABILITY, BATCH_CURVE, EQUIVALENCE)
+    for table in (
+        RUNS,
+        WINDOWS,
+        INTERVALS,
+        ITERATIONS,
+        SAMPLES,
+        WARNINGS,
+        CAMPAIGN_QUALITY,
+        ENERGY_SUMMARY,
+        VARIABILITY,
+        BATCH_CURVE,
+        EQUIVALENCE,
+    )
 }
 
 
@@ -310,8 +407,11 @@ def conform(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
     """
     missing, unknown = set(table.names) - set(frame.columns), set(frame.columns) - set(table.names)
     if missing or unknown:
-        raise AnalysisError(f"table {table.name}", f"missing columns {sorted(missing)}, unknown columns"
-                            f" {sorted(unknown)}", "the columns of tables.py")
+        raise AnalysisError(
+            f"table {table.name}",
+            f"missing columns {sorted(missing)}, unknown columns {sorted(unknown)}",
+            "the columns of tables.py",
+        )
     try:
         return frame[table.names].astype({column.name: column.dtype for column in table.columns}).reset_index(drop=True)
     except (TypeError, ValueError) as error:
@@ -345,6 +445,10 @@ def read(name: str, folder: Path) -> pd.DataFrame:
 def data_dictionary() -> pd.DataFrame:
     """Every column of every table: table, row, column, type, unit, description."""
     return pd.DataFrame(
-        [(table.name, table.row, column.name, column.dtype, column.unit, column.description)
-         for table in TABLES.values() for column in table.columns],
-        columns=["table", "row", "column", "type", "unit", "description"])
+        [
+            (table.name, table.row, column.name, column.dtype, column.unit, column.description)
+            for table in TABLES.values()
+            for column in table.columns
+        ],
+        columns=["table", "row", "column", "type", "unit", "description"],
+    )

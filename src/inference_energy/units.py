@@ -74,8 +74,22 @@ RATIOS: dict[str, str] = {
 
 #: Names that number, place or identify rather than measure.
 ORDINALS: frozenset[str] = frozenset(
-    {"cycle", "order", "window", "index", "seed", "schema_version", "batch_size", "top_k", "pid",
-     "burst_size", "value", "estimate", "low", "high"}
+    {
+        "cycle",
+        "order",
+        "window",
+        "index",
+        "seed",
+        "schema_version",
+        "batch_size",
+        "top_k",
+        "pid",
+        "burst_size",
+        "value",
+        "estimate",
+        "low",
+        "high",
+    }
 )
 
 

@@ -1,0 +1,71 @@
+"""Engines: what generates tokens, behind one interface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from inference_energy.config import Setting
+from inference_energy.errors import DesignError
+
+
+class OutOfDeviceMemory(Exception):  # noqa: N818 - a result of a run, not an error of ours
+    """The setting does not fit the device: a result, kept as such."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What one iteration returned, over all its prompts.
+
+    Attributes
+    ----------
+    n_tokens : int
+        Output tokens returned, padding included.
+    n_non_padding_tokens : int
+        Output tokens that are no padding.
+    """
+
+    n_tokens: int
+    n_non_padding_tokens: int
+
+
+class Engine(Protocol):
+    """Loads a model and generates; every method returns with the device synchronised."""
+
+    def load(self) -> None:
+        """Put the model on the device."""
+
+    def forward_passes(self, n: int) -> None:
+        """`n` passes over a short prompt, as warm-ups are often done."""
+
+    def iterate(self) -> Generated:
+        """One iteration: every prompt once, in batches."""
+
+    def device_uuid(self) -> str | None:
+        """UUID of the GPU that works, as the driver names it; None on a CPU."""
+
+    def memory_peak_bytes(self) -> int | None:
+        """Most memory allocated on the device since loading; None on a CPU."""
+
+
+def require_supported(levels: Setting) -> None:
+    """Refuse levels that can be planned but that this version does not measure.
+
+    Raises
+    ------
+    DesignError
+        Names factor and level.
+    """
+    unsupported = {
+        "precision": levels.precision in ("int8", "int4"),
+        "parallelism": levels.parallelism != "none",
+        "traffic": levels.traffic != "none",
+    }
+    for factor, refused in unsupported.items():
+        if refused:
+            raise DesignError(
+                f"{factor} = {getattr(levels, factor)!r}",
+                "can be planned but not yet measured",
+                "float32, tf32, float16, bfloat16 on one device without simulated traffic",
+                "Leave this setting out of a campaign that is to be measured",
+            )

@@ -1,0 +1,83 @@
+"""Facts from the outside world, each with its unit, source and year: models, hardware, context."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import Field, model_validator
+
+from inference_energy.validation import Base, read_mapping, validated
+
+
+class Fact(Base):
+    """A value from the outside world, with where it comes from."""
+
+    value: float | int | str | dict[str, Any]
+    unit: str
+    source: str
+    year: int
+
+
+class Quantity(Fact):
+    """A fact that is a number; text such as ``1e12``, which YAML reads as text, becomes the number."""
+
+    value: float | int
+
+
+class ModelFacts(Base):
+    """What is known of a language model's architecture (``config/models.yaml``)."""
+
+    hub_name: Fact | None = Field(description="name on the Hugging Face hub; null for a shape of our own")
+    revision: Fact | None = Field(description="commit of the hub repository that is loaded")
+    tokenizer: Literal["hub", "byte"] = Field(
+        description="hub: the model's own; byte: one token per byte, for models without a vocabulary"
+    )
+    architecture: Fact = Field(description="keyword arguments of transformers.LlamaConfig")
+    n_parameters: Quantity = Field(description="number of parameters, shared embeddings counted once")
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """Keyword arguments of ``transformers.LlamaConfig``."""
+        return cast("dict[str, Any]", self.architecture.value)  # held by the validator below
+
+    @model_validator(mode="after")
+    def _shape_is_a_mapping(self) -> ModelFacts:
+        if not isinstance(self.architecture.value, dict):
+            raise ValueError("architecture.value must be a mapping of LlamaConfig arguments")
+        return self
+
+
+class HardwareFacts(Base):
+    """Peak rates of one kind of accelerator (``config/hardware.yaml``)."""
+
+    power_limit_w: Quantity = Field(description="default limit of the board")
+    memory_bytes: Quantity = Field(description="as printed in the datasheet")
+    memory_bandwidth_bytes_per_s: Quantity = Field(description="peak")
+    peak_flop_per_s: dict[Literal["float32", "tf32", "float16", "bfloat16", "int8"], Quantity] = Field(
+        description="peak dense rate by number format; formats the hardware lacks are left out"
+    )
+
+
+class ContextFacts(Base):
+    """What turns joules into policy: ``config/context.yaml``."""
+
+    carbon_g_per_kwh: dict[str, Quantity] = Field(description="greenhouse gases of a grid's electricity")
+    price_eur_per_kwh: dict[str, Quantity] = Field(description="price of electricity")
+    pue: dict[str, Quantity] = Field(description="energy of a facility over energy of its computers")
+    appliance_energy_j: dict[str, Quantity] = Field(description="everyday uses of electricity, for comparison")
+
+
+def read_models(path: Path) -> dict[str, ModelFacts]:
+    """The facts of every known model, by name."""
+    return {name: validated(ModelFacts, facts, f"{path}: {name}") for name, facts in read_mapping(path).items()}
+
+
+def read_hardware(path: Path) -> dict[str, HardwareFacts]:
+    """The facts of every known accelerator, by the name its driver reports."""
+    return {name: validated(HardwareFacts, facts, f"{path}: {name}") for name, facts in read_mapping(path).items()}
+
+
+def read_context(path: Path) -> ContextFacts:
+    """Carbon, price, PUE and appliances."""
+    return validated(ContextFacts, read_mapping(path), str(path))

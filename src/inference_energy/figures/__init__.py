@@ -1,0 +1,18 @@
+"""Frames in, figures out: each says its finding, shows its points, and can be read alone."""
+
+from inference_energy.figures.energy import (
+    batch_curve,
+    distribution,
+    energy_against_throughput,
+    throughput,
+    variance,
+)
+from inference_energy.figures.method import equivalence, warm_up
+from inference_energy.figures.quality import counter_against_power, ledger, time_use, trace, window_spread
+from inference_energy.figures.report import response
+from inference_energy.figures.style import Saved, save
+
+__all__ = [
+    "Saved", "batch_curve", "counter_against_power", "distribution", "energy_against_throughput", "equivalence",
+    "ledger", "response", "save", "throughput", "time_use", "trace", "variance", "warm_up", "window_spread",
+]

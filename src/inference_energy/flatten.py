@@ -1,0 +1,340 @@
+"""From one record to rows of tables: every derived number of a run is worked out here.
+
+Energies of a run and its windows are those of the devices that take part (gross); where an energy
+covers all visible devices, the column's description says so. Unknown stays missing: a sum over
+devices or windows is missing as soon as one of its terms is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from inference_energy.readings import (
+    Floats,
+    codecarbon_powers_w,
+    counter_energies_j,
+    cumulative_energy_j,
+    floats,
+    gpu_name,
+    intervals_of,
+    power_taking_part_w,
+    ratio,
+    rest_energy_j,
+    sum_or_missing,
+    taking_part,
+    taking_part_sum,
+    total_of,
+)
+from inference_energy.records import Interval, Phase, Record
+
+Row = dict[str, Any]
+
+SAMPLE_BIN_S = 0.1  # the samples table holds at most ten a second
+
+
+# --- the tables' rows ----------------------------------------------------------------------------
+
+
+def window_rows(record: Record) -> list[Row]:
+    """Rows of ``windows``; none where a result such as out of memory stands instead of numbers."""
+    if record.status != "ok":
+        return []
+    return [_window_row(record, interval) for interval in intervals_of(record, "window")]
+
+
+def run_row(record: Record, windows: Sequence[Row]) -> Row:
+    """The row of ``runs``; `windows` are this record's rows of ``windows``.
+
+    A run without windows has missing numbers, and keeps what was read of its clock and counter.
+    """
+    return (
+        _key(record)
+        | _factors(record)
+        | _circumstances(record)
+        | _overhead(record)
+        | _measured(record, windows)
+        | _state(record)
+    )
+
+
+def interval_rows(record: Record) -> list[Row]:
+    """Rows of ``intervals``, in order of time."""
+    return [
+        _key(record)
+        | {
+            "sitting": record.identity.sitting,
+            "phase": interval.phase,
+            "index": interval.index,
+            "opened_s": interval.opened_s,
+            "closed_s": interval.closed_s,
+            "energy_j": float(counter_energies_j(interval).sum()) if interval.counter_closed_j else math.nan,
+            "n_iterations": len(interval.iteration_duration_s),
+        }
+        for interval in sorted(record.intervals, key=lambda interval: interval.opened_s)
+    ]
+
+
+def iteration_rows(record: Record) -> list[Row]:
+    """Rows of ``iterations``: warm-up first, then the windows."""
+    rows: list[Row] = []
+    power_w = power_taking_part_w(record)
+    started_s = 0.0
+    for interval in intervals_of(record, "warmup") + intervals_of(record, "window"):
+        # ASSUME: iterations follow each other without a pause from the interval's opening on.
+        edges_s = interval.opened_s + np.concatenate([[0.0], np.cumsum(interval.iteration_duration_s)])
+        energies_j = np.diff(cumulative_energy_j(record.trace.time_s, power_w, edges_s))
+        n_tokens, n_steps = _per_iteration(record, interval)
+        for duration_s, energy_j in zip(interval.iteration_duration_s, energies_j, strict=True):
+            rows.append(
+                _key(record)
+                | _shown_factors(record)
+                | {
+                    "warmup": record.levels.warmup,
+                    "phase": interval.phase,
+                    "index": len(rows),
+                    "started_s": started_s,
+                    "duration_s": duration_s,
+                    "duration_s_per_step": ratio(duration_s, n_steps),
+                    "energy_j_per_output_token": ratio(float(energy_j), n_tokens),
+                }
+            )
+            started_s += duration_s
+    return rows
+
+
+def sample_rows(record: Record) -> list[Row]:
+    """Rows of ``samples``: means over bins of a tenth of a second."""
+    times, power_w = np.asarray(record.trace.time_s), power_taking_part_w(record)
+    known = np.isfinite(power_w)
+    times, power_w = times[known], power_w[known]
+    _, bins = np.unique(np.floor(times / SAMPLE_BIN_S), return_inverse=True)
+    counts = np.bincount(bins)
+    mean_times, mean_powers = (np.bincount(bins, weights=values) / counts for values in (times, power_w))
+    return [
+        _key(record) | {"time_s": float(time_s), "phase": _phase_at(record, time_s), "power_w": float(power)}
+        for time_s, power in zip(mean_times, mean_powers, strict=True)
+    ]
+
+
+def warning_rows(record: Record) -> list[Row]:
+    """Rows of ``warnings``, in the record's order."""
+    return [
+        _key(record) | {"code": warning.code, "value": warning.value, "detail": warning.detail}
+        for warning in record.warnings
+    ]
+
+
+# --- parts of a run's row ------------------------------------------------------------------------
+
+
+def _key(record: Record) -> Row:
+    identity = record.identity
+    return {
+        "campaign": identity.campaign,
+        "study": identity.study,
+        "setting": identity.setting,
+        "cycle": identity.cycle,
+    }
+
+
+def _factors(record: Record) -> Row:
+    return record.levels.model_dump() | {"n_prompts": record.levels.n_prompts_per_iteration}
+
+
+def _shown_factors(record: Record) -> Row:
+    levels = record.levels
+    return {
+        "model": levels.model,
+        "precision": levels.precision,
+        "batch_size": levels.batch_size,
+        "attention": levels.attention,
+    }
+
+
+def _circumstances(record: Record) -> Row:
+    """Who measured what, when, where and with which software."""
+    identity, hardware, devices = record.identity, record.hardware, taking_part(record)
+    return {
+        "status": record.status,
+        "status_detail": record.status_detail,
+        "order": identity.order,
+        "sitting": identity.sitting,
+        "host": hardware.host,
+        "hardware": hardware.description,
+        "gpu_name": gpu_name(record),
+        "gpu_uuid_hash": "+".join(hardware.devices[index].uuid_hash for index in devices),
+        "visible_uuid_hash": "+".join(device.uuid_hash for device in hardware.devices),
+        "power_limit_w": hardware.devices[devices[0]].power_limit_w if devices else None,
+        "started_at_utc": identity.started_at_utc,
+        "ended_at_utc": identity.ended_at_utc,
+        "energy_method": record.meter.energy_method,
+        "n_warnings": len(record.warnings),
+        "config_sha256": record.provenance.config_sha256,
+        "source_sha256": record.provenance.source_sha256,
+        "commit": record.provenance.commit,
+        "driver": record.software.driver,
+        "torch": record.software.torch,
+        "transformers": record.software.transformers,
+        "model_revision": record.provenance.model_revision,
+        "token_ids_sha256": record.workload.token_ids_sha256 if record.workload else None,
+        "replay_of": record.provenance.replay_of,
+        "started_to_first_iteration_s": record.launch.started_to_first_iteration_s,
+    }
+
+
+def _overhead(record: Record) -> Row:
+    """Seconds and joules around the windows; all visible devices unless it says otherwise."""
+    row: Row = {
+        "monotonic_started_s": record.monotonic_started_s,
+        "wall_s": record.process_ended_s - record.process_started_s,
+        "sampled_from_s": record.trace.time_s[0] if record.trace.time_s else None,
+        "rest_energy_j": rest_energy_j(record),
+        "counter_started_j": total_of(record.counter_started_j),
+        "counter_ended_j": total_of(record.counter_ended_j),
+    }
+    row["run_energy_j"] = row["counter_ended_j"] - row["counter_started_j"]
+    phases: tuple[Phase, ...] = ("idle", "load", "warmup")
+    for phase in phases:
+        intervals = intervals_of(record, phase)
+        row[f"{phase}_s"] = sum_or_missing([one.closed_s - one.opened_s for one in intervals])
+        row[f"{phase}_energy_j"] = sum_or_missing([float(counter_energies_j(one).sum()) for one in intervals])
+    phases = ("idle", "idle_loaded")
+    for phase in phases:
+        intervals = intervals_of(record, phase)
+        energy_j = sum_or_missing([taking_part_sum(record, counter_energies_j(one)) for one in intervals])
+        row[f"{phase}_power_w"] = ratio(energy_j, sum(one.closed_s - one.opened_s for one in intervals))
+    return row
+
+
+def _measured(record: Record, windows: Sequence[Row]) -> Row:
+    """Numbers over all windows; missing without any."""
+    if not windows:
+        return dict.fromkeys(
+            (
+                "energy_j_per_output_token",
+                "energy_net_j_per_output_token",
+                "energy_uncertainty_j_per_output_token",
+                "energy_codecarbon_j_per_output_token",
+                "throughput_tokens_per_s",
+                "power_mean_w",
+                "duration_s_per_step",
+                "window_cv",
+                "n_windows",
+                "n_iterations",
+                "n_warmup_iterations",
+                "n_output_tokens_measured",
+                "measured_s",
+                "energy_j",
+                "counter_over_power_ratio",
+                "counter_over_codecarbon_gpu_ratio",
+            )
+        )
+
+    def total(column: str) -> float:
+        return float(sum(math.nan if row[column] is None else row[column] for row in windows))
+
+    energy_j, measured_s, n_tokens = total("energy_j"), total("duration_s"), total("n_output_tokens_measured")
+    intervals = intervals_of(record, "window")
+    n_steps = sum(_per_iteration(record, one)[1] * len(one.iteration_duration_s) for one in intervals)
+    idle_power_w = _overhead(record)["idle_power_w"]
+    tick_to_tick_j = energy_j + total("tail_energy_j")
+    per_window = np.array([row["energy_j_per_output_token"] for row in windows])
+    codecarbon_w, codecarbon_gpu_w = codecarbon_powers_w(intervals)
+    return {
+        "energy_j": energy_j,
+        "measured_s": measured_s,
+        "n_output_tokens_measured": n_tokens,
+        "energy_j_per_output_token": ratio(energy_j, n_tokens),
+        "energy_net_j_per_output_token": ratio(energy_j - idle_power_w * measured_s, n_tokens),
+        "energy_uncertainty_j_per_output_token": ratio(
+            math.hypot(*(row["uncertainty_j"] for row in windows)), n_tokens
+        ),
+        "energy_codecarbon_j_per_output_token": ratio(codecarbon_w * measured_s, n_tokens),
+        "throughput_tokens_per_s": ratio(n_tokens, measured_s),
+        "power_mean_w": ratio(energy_j, measured_s),
+        "duration_s_per_step": ratio(measured_s, n_steps),
+        "window_cv": float(per_window.std(ddof=1) / per_window.mean()) if len(windows) > 1 else None,
+        "n_windows": len(windows),
+        "n_iterations": sum(row["n_iterations"] for row in windows),
+        "n_warmup_iterations": sum(len(one.iteration_duration_s) for one in intervals_of(record, "warmup")),
+        "counter_over_power_ratio": ratio(tick_to_tick_j, total("energy_power_instant_j")),
+        "counter_over_codecarbon_gpu_ratio": ratio(tick_to_tick_j / (measured_s + total("tail_s")), codecarbon_gpu_w),
+    }
+
+
+def _state(record: Record) -> Row:
+    """Temperature, clock, utilisation and memory of the devices that take part, over the windows."""
+    trace, devices = record.trace, taking_part(record)
+    times = np.asarray(trace.slow_time_s)
+    inside = np.zeros(times.shape, dtype=bool)
+    for interval in intervals_of(record, "window") if record.status == "ok" else []:
+        inside |= (times >= interval.opened_s) & (times <= interval.closed_s)
+
+    def over_windows(series: Sequence[Sequence[float | None]], reduce: Callable[[Floats], np.float64]) -> float:
+        values = np.array([series[device] for device in devices if device < len(series)], dtype=float)
+        values = values[:, inside] if values.size else values
+        values = values[np.isfinite(values)]
+        return float(reduce(values)) if values.size else math.nan
+
+    peaks = record.memory.device_peak_bytes
+    return {
+        "temperature_max_c": over_windows(trace.temperature_c, np.max),
+        "sm_clock_median_mhz": over_windows(trace.sm_clock_mhz, np.median),
+        "gpu_utilisation_fraction": over_windows(trace.gpu_utilisation_fraction, np.mean),
+        "memory_peak_bytes": peaks[devices[0]] if devices and devices[0] < len(peaks) else None,
+    }
+
+
+def _window_row(record: Record, interval: Interval) -> Row:
+    n_tokens = interval.tokens.n_tokens_non_padding if interval.tokens else None
+    tails_j = floats(interval.energy_tail_j)
+    counter_j = taking_part_sum(record, counter_energies_j(interval))
+    energy_j = taking_part_sum(record, counter_energies_j(interval) - tails_j)
+    power_instant_j = taking_part_sum(record, floats(interval.energy_power_instant_j))
+    duration_s = interval.work_ended_s - interval.opened_s
+    codecarbon = interval.codecarbon
+    return (
+        _key(record)
+        | _shown_factors(record)
+        | {
+            "window": interval.index,
+            "launcher": record.levels.launcher,
+            "warmup": record.levels.warmup,
+            "sitting": record.identity.sitting,
+            "started_s": interval.opened_s,
+            "duration_s": duration_s,
+            "tail_s": interval.closed_s - interval.work_ended_s,
+            "n_iterations": len(interval.iteration_duration_s),
+            "n_output_tokens_measured": n_tokens,
+            "energy_j": energy_j,
+            "tail_energy_j": taking_part_sum(record, tails_j),
+            "uncertainty_j": math.sqrt(taking_part_sum(record, floats(interval.uncertainty_j) ** 2)),
+            "energy_power_instant_j": power_instant_j,
+            "energy_power_average_j": taking_part_sum(record, floats(interval.energy_power_average_j)),
+            "counter_over_power_ratio": ratio(counter_j, power_instant_j),
+            "codecarbon_gpu_power_w": ratio(codecarbon.gpu_energy_j, codecarbon.duration_s) if codecarbon else None,
+            "energy_j_per_output_token": ratio(energy_j, n_tokens),
+            "throughput_tokens_per_s": ratio(n_tokens, duration_s),
+            "power_mean_w": ratio(energy_j, duration_s),
+        }
+    )
+
+
+def _per_iteration(record: Record, interval: Interval) -> tuple[float, float]:
+    """Output tokens and decoding steps of one iteration; missing where nothing is generated.
+
+    A step is one token for every prompt of a batch.
+    """
+    if interval.tokens is None or record.workload is None or not interval.iteration_duration_s:
+        return math.nan, math.nan
+    n_iterations, workload = len(interval.iteration_duration_s), record.workload
+    n_steps = interval.tokens.n_tokens_requested / n_iterations / workload.n_prompts * workload.n_batches
+    return interval.tokens.n_tokens_non_padding / n_iterations, n_steps
+
+
+def _phase_at(record: Record, time_s: float) -> str:
+    return next((one.phase for one in record.intervals if one.opened_s <= time_s < one.closed_s), "none")

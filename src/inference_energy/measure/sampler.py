@@ -1,0 +1,360 @@
+"""What runs beside a measured process: a sampler of power and clocks, and CodeCarbon.
+
+Each lives in a process of its own, so that neither takes the interpreter from the engine, and dies
+with the run however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, Protocol
+
+import numpy as np
+
+from inference_energy.errors import MeterError
+from inference_energy.measure.devices import DeviceSet
+from inference_energy.measure.meter import Clock, Reading, SystemClock
+from inference_energy.records import CodeCarbonEnergy, Trace
+from inference_energy.units import joules_from_kwh
+
+#: How often the slow quantities (clocks, temperature, processes) are read, in fast samples.
+SLOW_EVERY = 10
+_PR_SET_PDEATHSIG = 1
+
+
+def empty_trace() -> Trace:
+    """A trace without samples or devices."""
+    return Trace(**{name: [] for name in Trace.model_fields})
+
+
+def integrate_j(time_s: Sequence[float], power_w: Sequence[float | None], start_s: float, end_s: float) -> float | None:
+    """Integral of sampled power from `start_s` to `end_s` by the trapezoid rule, in joules.
+
+    Power at the ends is interpolated. None if the samples do not span the interval to within two
+    typical spacings, or fewer than two remain.
+
+    Parameters
+    ----------
+    time_s : sequence of float, n samples
+        Increasing.
+    power_w : sequence of float or None, n samples
+        None where a sample failed.
+    """
+    kept = [(t, p) for t, p in zip(time_s, power_w, strict=True) if p is not None]
+    if len(kept) < 2 or end_s < start_s:
+        return None
+    times, powers = np.array(kept, dtype=float).T
+    slack_s = 2 * float(np.median(np.diff(times)))
+    if times[0] > start_s + slack_s or times[-1] < end_s - slack_s:
+        return None
+    inside = (times > start_s) & (times < end_s)
+    at = np.concatenate([[start_s], times[inside], [end_s]])
+    return float(np.trapezoid(np.interp(at, times, powers), at))
+
+
+class Sampler(Protocol):
+    """Records the trace of a run."""
+
+    def start(self) -> None:
+        """Begin to sample."""
+
+    def stop(self) -> Trace:
+        """End, and return all samples on the monotonic clock."""
+
+
+class Companion(Protocol):
+    """CodeCarbon beside a run, one lap an interval."""
+
+    def start(self) -> None:
+        """Begin to get ready."""
+
+    def lap(self) -> None:
+        """End the current interval and open the next, without waiting."""
+
+    def laps(self) -> list[CodeCarbonEnergy | None]:
+        """Stop, and return every lap in order; the first reaches from readiness to the first `lap()`."""
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _Helper:
+    """A forked process that answers on a pipe."""
+
+    def __init__(self, target: Callable[[Connection], None]) -> None:
+        context = multiprocessing.get_context("fork")
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=self._run, args=(target, theirs), daemon=True)
+        self._process.start()
+
+    @staticmethod
+    def _run(target: Callable[[Connection], None], pipe: Connection) -> None:
+        _die_with_parent()
+        with contextlib.suppress(EOFError, BrokenPipeError):
+            target(pipe)
+        os._exit(0)
+
+    def ask(self, question: str, timeout_s: float) -> Any:
+        """Send `question` and wait for the answer.
+
+        Raises
+        ------
+        MeterError
+            If no answer comes in time.
+        """
+        try:
+            self.pipe.send(question)
+            if not self.pipe.poll(timeout_s):
+                raise MeterError("sampler", f"no answer to {question!r} within {timeout_s} s")
+            return self.pipe.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+            raise MeterError("sampler", f"its process ended before {question!r}") from error
+
+    def end(self) -> None:
+        """Kill the process."""
+        self._process.kill()
+        self._process.join()
+
+
+class NvmlSampler:
+    """Samples NVML in a process of its own.
+
+    Parameters
+    ----------
+    devices : DeviceSet
+        All of them are sampled, whether they take part or not.
+    period_s : float
+        Aim for the spacing of samples; a slow driver makes it longer.
+    """
+
+    def __init__(self, devices: DeviceSet, period_s: float) -> None:
+        self._devices, self._period_s = devices, period_s
+        self._helper: _Helper | None = None
+
+    def start(self) -> None:
+        """Fork the sampling process; returns once it samples."""
+        self._helper = _Helper(self._sample)
+        self._helper.ask("ready?", 30)
+
+    def stop(self) -> Trace:
+        """End, and return all samples on the monotonic clock."""
+        if self._helper is None:
+            return empty_trace()
+        fast, slow = self._helper.ask("stop", 30)
+        self._helper.end()
+        n = len(self._devices.names)
+        series = [[[row[1 + kind][i] for row in fast] for i in range(n)] for kind in range(3)]
+        slow_series = [[[row[1 + kind][i] for row in slow] for i in range(n)] for kind in range(6)]
+        return Trace(
+            time_s=[row[0] for row in fast],
+            counter_j=series[0],
+            power_instant_w=series[1],
+            power_average_w=series[2],
+            slow_time_s=[row[0] for row in slow],
+            sm_clock_mhz=slow_series[0],
+            memory_clock_mhz=slow_series[1],
+            temperature_c=slow_series[2],
+            gpu_utilisation_fraction=slow_series[3],
+            throttle_reasons=slow_series[4],
+            n_other_processes=slow_series[5],
+        )
+
+    def _sample(self, pipe: Connection) -> None:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(len(self._devices.names))]
+        clock = SystemClock()
+        fast: list[tuple[Any, ...]] = []
+        slow: list[tuple[Any, ...]] = []
+        next_s = clock.now()
+        while True:
+            fast.append((clock.now(), *zip(*(_fast_sample(h) for h in handles), strict=True)))
+            if len(fast) % SLOW_EVERY == 1:
+                slow.append((clock.now(), *zip(*(_slow_sample(h) for h in handles), strict=True)))
+            next_s = max(next_s + self._period_s, clock.now())
+            if pipe.poll(max(0.0, next_s - clock.now())):
+                if pipe.recv() == "stop":
+                    pipe.send((fast, slow))
+                    return
+                pipe.send("ready")
+
+
+def _quiet(read: Callable[..., Any], *arguments: Any) -> Any:
+    import pynvml
+
+    try:
+        return read(*arguments)
+    except pynvml.NVMLError:
+        return None
+
+
+def _fast_sample(handle: Any) -> tuple[float | None, float | None, float | None]:
+    """Counter in J, instant power in W, one-second average in W."""
+    import pynvml
+
+    energy_mj = _quiet(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+    fields = (
+        _quiet(
+            pynvml.nvmlDeviceGetFieldValues,
+            handle,
+            [pynvml.NVML_FI_DEV_POWER_INSTANT, pynvml.NVML_FI_DEV_POWER_AVERAGE],
+        )
+        or []
+    )
+    watts = [value.value.uiVal / 1000 if value.nvmlReturn == 0 else None for value in fields] or [None, None]
+    return (None if energy_mj is None else energy_mj / 1000, watts[0], watts[1])
+
+
+def _slow_sample(handle: Any) -> tuple[Any, ...]:
+    """SM clock, memory clock, temperature, utilisation, throttle reasons, processes beyond our own one."""
+    import pynvml
+
+    utilisation = _quiet(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    processes = _quiet(pynvml.nvmlDeviceGetComputeRunningProcesses, handle)
+    return (
+        _quiet(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
+        _quiet(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
+        _quiet(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+        None if utilisation is None else utilisation.gpu / 100,
+        _quiet(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle),
+        None if processes is None else max(0, len(processes) - 1),
+    )
+
+
+class NoSampler:
+    """For machines without power samples; also stands in where none are wanted."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def stop(self) -> Trace:
+        """An empty trace."""
+        return empty_trace()
+
+
+class CodeCarbonCompanion:
+    """CodeCarbon, offline, in a process of its own; one task an interval.
+
+    Parameters
+    ----------
+    gpu_ids : list of int
+        GPUs that take part; an empty list on a machine without.
+    country : str
+        ISO code; it sets only the emissions, which we do not use.
+    """
+
+    def __init__(self, gpu_ids: list[int], country: str) -> None:
+        self._gpu_ids, self._country = gpu_ids, country
+        self._helper: _Helper | None = None
+
+    def start(self) -> None:
+        """Fork the process; it imports CodeCarbon (seconds) while the run goes on."""
+        self._helper = _Helper(self._track)
+
+    def ready(self, timeout_s: float = 60) -> bool:
+        """Wait until it tracks; False if CodeCarbon does not work here."""
+        return self._helper is not None and bool(self._helper.ask("ready?", timeout_s))
+
+    def lap(self) -> None:
+        """End the current interval and open the next, without waiting."""
+        if self._helper is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._helper.pipe.send("lap")
+
+    def lap_now(self) -> CodeCarbonEnergy:
+        """As `lap`, but wait for the reading and return it."""
+        if self._helper is None:
+            raise MeterError("CodeCarbon", "was not started")
+        answer: CodeCarbonEnergy | None = self._helper.ask("lap now", 30)
+        if answer is None:
+            raise MeterError("CodeCarbon", "gave no reading", "an estimate of CPU and RAM energy")
+        return answer
+
+    def laps(self) -> list[CodeCarbonEnergy | None]:
+        """Stop, and return every lap in order."""
+        if self._helper is None:
+            return []
+        try:
+            laps: list[CodeCarbonEnergy | None] = self._helper.ask("stop", 30)
+        except MeterError:
+            laps = []
+        self._helper.end()
+        return laps
+
+    def _track(self, pipe: Connection) -> None:
+        try:
+            tracker: Any = self._tracker()
+        except Exception as error:  # noqa: BLE001 - a comparison column must never cost a run its record
+            tracker = None
+            print(f"CodeCarbon does not work here: {error}", flush=True)  # noqa: T201
+        laps: list[CodeCarbonEnergy | None] = []
+        while True:
+            question = pipe.recv()
+            if question == "ready?":
+                pipe.send(tracker is not None)
+            elif question == "stop":
+                pipe.send(laps)
+                return
+            else:
+                laps.append(self._lap(tracker, len(laps)))
+                if question == "lap now":
+                    pipe.send(laps[-1])
+
+    def _tracker(self) -> Any:
+        from codecarbon import OfflineEmissionsTracker
+
+        logging.getLogger("codecarbon").disabled = True
+        tracker = OfflineEmissionsTracker(
+            country_iso_code=self._country,
+            measure_power_secs=1,
+            tracking_mode="machine",
+            gpu_ids=self._gpu_ids,
+            output_methods=[],
+            log_level="critical",
+            allow_multiple_runs=True,
+        )
+        tracker.start_task("0")
+        return tracker
+
+    @staticmethod
+    def _lap(tracker: Any, index: int) -> CodeCarbonEnergy | None:
+        if tracker is None:
+            return None
+        data = tracker.stop_task(str(index))
+        tracker.start_task(str(index + 1))
+        return CodeCarbonEnergy(
+            duration_s=data.duration,
+            gpu_energy_j=joules_from_kwh(data.gpu_energy),
+            cpu_energy_j=joules_from_kwh(data.cpu_energy),
+            ram_energy_j=joules_from_kwh(data.ram_energy),
+        )
+
+
+class CodeCarbonCounter:
+    """CodeCarbon's estimate of CPU and RAM energy as a counter: the last resort, named as such."""
+
+    method = "codecarbon_estimate"
+    ticks = False
+
+    def __init__(self, companion: CodeCarbonCompanion, clock: Clock) -> None:
+        self._companion, self.clock = companion, clock
+        self.period_s, self.resolution_j = 1.0, 0.0
+        self._total_j = 0.0
+
+    def read(self) -> Reading:
+        """Close CodeCarbon's task and add its estimate (tens of milliseconds)."""
+        started_s = self.clock.now()
+        lap = self._companion.lap_now()
+        self._total_j += lap.cpu_energy_j + lap.ram_energy_j
+        ended_s = self.clock.now()
+        return Reading((started_s + ended_s) / 2, ended_s - started_s, [self._total_j])

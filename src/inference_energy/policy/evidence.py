@@ -1,0 +1,269 @@
+"""What a notebook reads: the tables of one campaign, what is known about it, and what is assumed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from inference_energy import tables
+from inference_energy.errors import AnalysisError
+
+#: How each instrument is named to a reader: a measurement is never mixed up with an estimate.
+METHODS: dict[str, str] = {
+    "nvml_total_energy": "energy measured by the GPU's own counter (NVML)",
+    "rapl": "energy measured by the CPU's counters (RAPL)",
+    "codecarbon_estimate": "energy is CodeCarbon's estimate, not a measurement",
+    "replay": "energy replayed from recorded traces, not measured anew",
+    "fake": "energy from a simulated meter, not a measurement",
+}
+
+#: Methods that are no measurement: their numbers carry a warning wherever they lead to a conclusion.
+ESTIMATES = frozenset({"codecarbon_estimate", "fake"})
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A value from the outside world, with where it comes from."""
+
+    name: str
+    value: float
+    unit: str
+    source: str
+    year: int
+
+    @property
+    def words(self) -> str:
+        """The name as a reader says it."""
+        return self.name.replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Note:
+    """An ``ASSUME:`` or ``SOURCE:`` comment of the code or the configuration."""
+
+    kind: str
+    where: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What turns joules into policy: ``tables/context.json``."""
+
+    grid: Fact
+    price: Fact
+    pue: Fact
+    grids: tuple[Fact, ...]
+    appliances: tuple[Fact, ...]
+    n_response_tokens: int
+    confidence: float
+    notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True)
+class About:
+    """Which campaign this is: ``tables/about.json``."""
+
+    campaign: str
+    title: str
+    description: str
+    studies: Mapping[str, str]
+    commit: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All a notebook shows of one campaign."""
+
+    about: About
+    assumptions: Assumptions
+    figures: Path
+    runs: pd.DataFrame
+    windows: pd.DataFrame
+    intervals: pd.DataFrame
+    iterations: pd.DataFrame
+    samples: pd.DataFrame
+    warnings: pd.DataFrame
+    campaign_quality: pd.DataFrame
+    energy_summary: pd.DataFrame
+    variability: pd.DataFrame
+    batch_curve: pd.DataFrame
+    equivalence: pd.DataFrame
+
+    @property
+    def ok(self) -> pd.DataFrame:
+        """Runs that hold numbers."""
+        return self.runs[self.runs["status"] == "ok"]
+
+    @property
+    def batching(self) -> pd.DataFrame:
+        """Runs with numbers of the study on batch size; all runs where a campaign has no such study."""
+        chosen = self.ok[self.ok["study"] == "batching"]
+        return chosen if len(chosen) else self.ok
+
+    @property
+    def methods(self) -> list[str]:
+        """Instruments the energies come from."""
+        return sorted(self.runs["energy_method"].dropna().unique())
+
+    @property
+    def method_words(self) -> str:
+        """The instruments in words."""
+        return "; ".join(METHODS.get(method, f"energy method {method}") for method in self.methods) or "no energies"
+
+
+def load(results: str | Path, campaign: str) -> Evidence:
+    """Read everything a notebook shows of `campaign`.
+
+    Parameters
+    ----------
+    results : str or Path
+        Folder of all results.
+    campaign : str
+        Folder below it.
+
+    Raises
+    ------
+    AnalysisError
+        If the campaign has no tables yet, or one of them is missing or of other columns.
+    """
+    folder = Path(results) / campaign / "tables"
+    if not (folder / "runs.parquet").exists():
+        raise AnalysisError(
+            str(folder),
+            f"campaign {campaign!r} has no tables yet",
+            "the tables that aggregate and analyse write",
+            "In the repository's root run: make study",
+        )
+    frames = {name: tables.read(name, folder) for name in tables.TABLES if name in Evidence.__dataclass_fields__}
+    return Evidence(
+        about=read_about(folder / "about.json"),
+        assumptions=read_assumptions(folder / "context.json"),
+        figures=Path(results) / campaign / "figures",
+        **frames,
+    )
+
+
+def read_about(path: Path) -> About:
+    """Read ``about.json``: campaign, title, description, studies (name: question), commit, versions.
+
+    Raises
+    ------
+    AnalysisError
+        If the file is missing or a key is missing or unknown.
+    """
+    content = _read(path, {"campaign", "title", "description", "studies", "commit", "versions"})
+    return About(**content)
+
+
+def read_assumptions(path: Path) -> Assumptions:
+    """Read ``context.json``: the report's choices, the context's facts and the gathered notes.
+
+    Its keys are those of the configuration: ``grid``, ``price``, ``pue`` (names), ``n_response_tokens``,
+    ``confidence``, ``context`` (``carbon_g_per_kwh``, ``price_eur_per_kwh``, ``pue``,
+    ``appliance_energy_j``; each name to ``value, unit, source, year``) and ``notes``.
+
+    Raises
+    ------
+    AnalysisError
+        If the file is missing, a key is missing or unknown, or a name has no fact.
+    """
+    content = _read(path, {"grid", "price", "pue", "n_response_tokens", "confidence", "context", "notes"})
+    facts = {
+        kind: {name: Fact(name, **fact) for name, fact in named.items()} for kind, named in content["context"].items()
+    }
+    return Assumptions(
+        grid=_chosen(facts, "carbon_g_per_kwh", content["grid"], path),
+        price=_chosen(facts, "price_eur_per_kwh", content["price"], path),
+        pue=_chosen(facts, "pue", content["pue"], path),
+        grids=tuple(facts["carbon_g_per_kwh"].values()),
+        appliances=tuple(facts["appliance_energy_j"].values()),
+        n_response_tokens=content["n_response_tokens"],
+        confidence=content["confidence"],
+        notes=tuple(Note(**note) for note in content["notes"]),
+    )
+
+
+def footer(about: About) -> dict[str, str]:
+    """What every page ends with: campaign, commit and versions."""
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(about.versions.items()))
+    return {"Campaign": f"{about.campaign}: {about.title}", "Commit": about.commit, "Versions": versions}
+
+
+def caption(evidence: Evidence, point: str, runs: pd.DataFrame | None = None) -> str:
+    """The small print of a figure: what a point is, model, weights, machine, method, number of runs.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        The campaign.
+    point : str
+        What one mark of the figure is.
+    runs : DataFrame, optional
+        Runs the figure shows; all with numbers unless given.
+    """
+    shown = evidence.ok if runs is None else runs
+    models = ", ".join(sorted(shown["model"].dropna().unique())) or "no model"
+    weights = " and ".join(sorted(shown["weights"].dropna().unique())) or "unknown"
+    machine = "; ".join(sorted(shown["hardware"].dropna().unique())) or "unknown machine"
+    words = evidence.method_words
+    return (
+        f"{point[0].upper()}{point[1:]}. {models} with {weights} weights on {machine}; {words},"
+        f" of the devices that take part, idle power included. n = {len(shown):,} runs of campaign"
+        f" {evidence.about.campaign}."
+    )
+
+
+def gather_notes(root: Path, paths: Iterable[Path]) -> list[dict[str, str]]:
+    """Every ``ASSUME:`` and ``SOURCE:`` comment in `paths`, with where it stands.
+
+    A note ends at a line that is no comment, at an empty one, or at the next note.
+
+    Returns
+    -------
+    list of dict
+        ``kind``, ``where`` (path below `root` and line) and ``text``, as ``context.json`` keeps them.
+    """
+    notes: list[dict[str, str]] = []
+    for path in sorted(paths):
+        open_note: dict[str, str] | None = None
+        for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            begun = re.search(r"#\s*(ASSUME|SOURCE):\s*(.+)", line)
+            goes_on = re.fullmatch(r"\s*#:?\s*(\S.*)", line)
+            if begun:
+                where = f"{path.relative_to(root).as_posix()}:{line_number}"
+                open_note = {"kind": begun[1], "where": where, "text": begun[2].strip()}
+                notes.append(open_note)
+            elif goes_on and open_note:
+                open_note["text"] += " " + goes_on[1].strip()
+            else:
+                open_note = None
+    return notes
+
+
+def _chosen(facts: dict[str, dict[str, Fact]], kind: str, name: str, path: Path) -> Fact:
+    try:
+        return facts[kind][name]
+    except KeyError:
+        raise AnalysisError(
+            f"{path}: {kind}", f"no fact named {name!r}", f"one of {', '.join(sorted(facts.get(kind, {})))}"
+        ) from None
+
+
+def _read(path: Path, keys: set[str]) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AnalysisError(str(path), "no such file", "", "Make it: snakemake --cores all") from None
+    if set(content) != keys:
+        raise AnalysisError(
+            str(path), f"keys are {sorted(content)}", f"the keys {sorted(keys)}", "Delete it and run Snakemake again"
+        )
+    return content

@@ -1,0 +1,163 @@
+"""Is the campaign sound? Sentences on time, instrument, ledger, spread and warnings."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from inference_energy.policy.evidence import Evidence
+from inference_energy.policy.wording import (
+    Finding,
+    Prose,
+    counted,
+    duration,
+    known,
+    listed,
+    not_measured,
+    number,
+    percent,
+    quantity,
+    table,
+)
+
+WITHIN_FRACTION = 0.01  #: goal for the counter against integrated power, as the figure's band
+
+
+def total(evidence: Evidence) -> pd.Series | None:
+    """The row of `campaign_quality` for all sittings together."""
+    rows = evidence.campaign_quality
+    whole = rows[rows["sitting"] == "all"] if len(rows) != 1 else rows
+    return whole.iloc[0] if len(whole) else None
+
+
+def completeness(evidence: Evidence) -> Finding:
+    """How many planned runs have a record, and how many of those hold numbers."""
+    row = total(evidence)
+    if row is None:
+        return not_measured("no sitting is recorded")
+    failed = evidence.runs[evidence.runs["status"] != "ok"]
+    detail = "Every record holds numbers."
+    if len(failed):
+        reasons = failed.groupby("status").size()
+        detail = "Records without numbers: " + listed([f"{count} {status}" for status, count in reasons.items()]) + "."
+    return Finding(
+        f"{row['n_runs']} of {row['n_planned_runs']} planned runs are recorded,"
+        f" {row['n_ok_runs']} of them with numbers.",
+        detail,
+    )
+
+
+def time_use(evidence: Evidence) -> Finding:
+    """Where the wall seconds went."""
+    row = total(evidence)
+    if row is None or not known(row["measured_fraction"]):
+        return not_measured("no sitting has a wall time")
+    n_sittings = max(1, len(evidence.campaign_quality) - 1)
+    shares = {
+        "rest": row["rest_fraction"],
+        "warm-up": row["warmup_fraction"],
+        "loading": row["load_fraction"],
+        "idle": row["idle_fraction"],
+    }
+    largest = sorted((item for item in shares.items() if known(item[1])), key=lambda item: -item[1])
+    others = listed([f"{name} {percent(share)}" for name, share in largest])
+    title = (
+        f"{percent(row['measured_fraction'])} of {duration(row['wall_s'])} at the machine was measured windows"
+        f" (R = {number(row['measured_fraction'], 2)}), in {counted(n_sittings, 'sitting')}."
+    )
+    start = row["started_to_first_iteration_median_s"]
+    quick = f" A forked run reached its first iteration after {quantity(start, 's')} (median)." if known(start) else ""
+    return Finding(title, f"The other seconds: {others}.{quick}")
+
+
+def counter_against_power(evidence: Evidence) -> Finding:
+    """Whether two readings of the same GPU agree."""
+    ratios = evidence.windows["counter_over_power_ratio"].dropna()
+    if ratios.empty:
+        return not_measured(f"the counter against integrated power ({evidence.method_words})")
+    median, low, high = ratios.median(), ratios.quantile(0.05), ratios.quantile(0.95)
+    inside = float(((ratios - 1).abs() <= WITHIN_FRACTION).mean())
+    return Finding(
+        f"Counter over integrated instant power: median {number(median, 4)},"
+        f" {percent(inside)} of {len(ratios):,} windows within {percent(WITHIN_FRACTION, 1)} of one.",
+        f"The middle 90 % of windows lie between {number(low, 4)} and {number(high, 4)}. Both readings come from the"
+        " same sensor, so agreement shows that windows were cut in the right place, not that the sensor is right.",
+    )
+
+
+def ledger(evidence: Evidence) -> Finding:
+    """Whether the parts of the energy add up to what the counter saw."""
+    row = total(evidence)
+    if row is None or not known(row["ledger_closure_fraction"]):
+        return not_measured(f"the energy ledger, for want of a counter ({evidence.method_words})")
+    closure = row["ledger_closure_fraction"]
+    side = "more" if closure > 0 else "less"
+    sittings = evidence.campaign_quality[evidence.campaign_quality["sitting"] != "all"]["ledger_closure_fraction"]
+    worst = sittings.abs().max() if len(sittings.dropna()) else abs(closure)
+    share = row["window_energy_j"] / row["counter_energy_j"]
+    return Finding(
+        f"The parts add up to {percent(abs(closure))} {side} than the counter's"
+        f" {quantity(row['counter_energy_j'], 'J')}; {percent(share)} of it was spent in measured windows.",
+        f"In the sitting that closes worst the difference is {percent(worst)}.",
+    )
+
+
+def window_spread(evidence: Evidence) -> Finding:
+    """How far the windows of one run lie apart."""
+    spread = evidence.ok.dropna(subset=["window_cv"])
+    if spread.empty:
+        return not_measured("the spread between windows")
+    worst = spread.loc[spread["window_cv"].idxmax()]
+    return Finding(
+        f"Windows of one run differ with a CV of {percent(spread['window_cv'].median())} in the median run and"
+        f" {percent(worst['window_cv'])} in the worst of {len(spread):,}.",
+        f"The worst is {worst['model']}, {worst['precision']}, batch {worst['batch_size']},"
+        f" cycle {worst['cycle']} of study {worst['study']}.",
+    )
+
+
+def trace(evidence: Evidence) -> Finding:
+    """What one run's power did."""
+    run = traced_run(evidence)
+    if run.empty:
+        return not_measured("power over time within a run")
+    power = run.groupby("phase")["power_w"].mean()
+    words = {"idle": "idle", "window": "in measured windows"}
+    parts = [f"{quantity(power[phase], 'W')} {word}" for phase, word in words.items() if phase in power]
+    name = run.iloc[0]
+    return Finding(
+        f"This run drew {listed(parts)}.", f"It is cycle {name['cycle']} of {name['setting']} in study {name['study']}."
+    )
+
+
+def traced_run(evidence: Evidence) -> pd.DataFrame:
+    """Samples of the first run that has some in its windows: an example of a trace."""
+    samples = evidence.samples.dropna(subset=["power_w"])
+    windows = samples[samples["phase"] == "window"]
+    return _same_run(samples, windows) if len(windows) else windows
+
+
+def traced_intervals(evidence: Evidence) -> pd.DataFrame:
+    """Intervals of the run of :func:`traced_run`."""
+    return _same_run(evidence.intervals, traced_run(evidence))
+
+
+def _same_run(frame: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
+    if run.empty:
+        return frame.iloc[:0]
+    first = run.sort_values(["study", "setting", "cycle"]).iloc[0]
+    return frame[(frame["study"] == first["study"]) & (frame["setting"] == first["setting"])
+                 & (frame["cycle"] == first["cycle"])]
+
+
+def warning_counts(evidence: Evidence) -> Prose:
+    """Warnings by code with their number and largest size."""
+    if evidence.warnings.empty:
+        return Prose("No run carries a warning.")
+    counts = (
+        evidence.warnings.groupby("code")
+        .agg(n=("code", "size"), runs=("setting", "nunique"), value=("value", "max"))
+        .reset_index()
+    )
+    counts["value"] = [number(value) if known(value) else "" for value in counts["value"]]
+    counts.columns = pd.Index(["warning", "how many", "settings", "largest value"])
+    return table(counts)

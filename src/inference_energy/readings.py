@@ -1,0 +1,130 @@
+"""From a record's lists over devices, intervals and samples to single numbers.
+
+Unknown stays missing: a sum over devices or intervals is missing as soon as one of its terms is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference_energy.records import Interval, Phase, Record
+
+Floats = NDArray[np.float64]
+
+
+def cumulative_energy_j(
+    time_s: Sequence[float] | Floats, power_w: Sequence[float] | Floats, at_s: Sequence[float] | Floats
+) -> Floats:
+    """Energy from the first sample to each of some moments: trapezoids with interpolated edges.
+
+    Parameters
+    ----------
+    time_s, power_w : array_like
+        Samples in order of time, in s and W; a sample with missing power is left out.
+    at_s : array_like
+        Moments in s. Beyond the samples the nearest one holds.
+
+    Returns
+    -------
+    ndarray
+        Joules, one for each moment; all missing without samples. Energy between two moments is the
+        difference of their values.
+    """
+    times, powers, at = (np.asarray(values, dtype=float) for values in (time_s, power_w, at_s))
+    known = np.isfinite(powers)
+    times, powers = times[known], powers[known]
+    if times.size == 0:
+        return np.full(at.shape, np.nan)
+    steps = np.diff(times) * (powers[1:] + powers[:-1]) / 2
+    energies = np.concatenate([[0.0], np.cumsum(steps)])
+    left = np.clip(np.searchsorted(times, at, side="right") - 1, 0, times.size - 1)
+    edge_powers = np.interp(at, times, powers)
+    return np.asarray(energies[left] + (at - times[left]) * (powers[left] + edge_powers) / 2)
+
+
+def taking_part(record: Record) -> list[int]:
+    """Indices of the devices that take part."""
+    return [index for index, device in enumerate(record.hardware.devices) if device.participates]
+
+
+def gpu_name(record: Record) -> str:
+    """Names of the devices that take part, each once; the CPU's where there is no device."""
+    names = dict.fromkeys(record.hardware.devices[index].name for index in taking_part(record))
+    return "+".join(names) or record.hardware.cpu_name
+
+
+def intervals_of(record: Record, phase: Phase) -> list[Interval]:
+    """Intervals of one phase in order."""
+    return sorted((one for one in record.intervals if one.phase == phase), key=lambda one: one.index)
+
+
+def floats(values: Sequence[float | None]) -> Floats:
+    """Values as an array, with null as missing."""
+    return np.array(values, dtype=float)
+
+
+def counter_energies_j(interval: Interval) -> Floats:
+    """The counter's difference from tick to tick, one value a device."""
+    return floats(interval.counter_closed_j) - floats(interval.counter_opened_j)
+
+
+def taking_part_sum(record: Record, per_device: Floats) -> float:
+    """Sum over the devices that take part; missing if none does or one is missing."""
+    chosen = [float(per_device[index]) for index in taking_part(record) if index < per_device.size]
+    return sum_or_missing(chosen)
+
+
+def total_of(values: Sequence[float | None]) -> float:
+    """Sum over all visible devices."""
+    return sum_or_missing(floats(values).tolist())
+
+
+def sum_or_missing(values: Sequence[float]) -> float:
+    """The sum; missing if one value is, or if there is none."""
+    return float(sum(values)) if values else math.nan
+
+
+def ratio(numerator: float | None, denominator: float | None) -> float:
+    """The quotient; missing where one is missing or the denominator is 0."""
+    return numerator / denominator if numerator is not None and denominator else math.nan
+
+
+def power_taking_part_w(record: Record) -> Floats:
+    """Instant power summed over the devices that take part, for every sample."""
+    series = record.trace.power_instant_w
+    chosen = [floats(series[index]) for index in taking_part(record) if index < len(series)]
+    return np.sum(chosen, axis=0) if chosen else np.full(len(record.trace.time_s), np.nan)
+
+
+def rest_energy_j(record: Record) -> float:
+    """Instant power of all visible devices integrated over what no interval covers.
+
+    It starts with the first sample, as does the counter's difference over the run; and it uses no
+    counter, so that the ledger built from it can fail to close.
+    """
+    if not record.trace.time_s:
+        return math.nan
+    ordered = sorted(record.intervals, key=lambda one: one.opened_s)
+    begins = [record.trace.time_s[0], *(one.closed_s for one in ordered)]
+    ends = [*(one.opened_s for one in ordered), record.process_ended_s]
+    energy_j = [
+        cumulative_energy_j(record.trace.time_s, floats(series), ends)
+        - cumulative_energy_j(record.trace.time_s, floats(series), begins)
+        for series in record.trace.power_instant_w
+    ]
+    return float(np.sum(energy_j)) if energy_j else math.nan
+
+
+def codecarbon_powers_w(intervals: Sequence[Interval]) -> tuple[float, float]:
+    """CodeCarbon's mean power over the windows: everything it counts, and the GPU alone."""
+    energies = [one.codecarbon for one in intervals if one.codecarbon is not None]
+    if len(energies) < len(intervals):
+        return math.nan, math.nan
+    duration_s = sum(one.duration_s for one in energies)
+    gpu_j = sum(one.gpu_energy_j for one in energies)
+    others_j = sum(one.cpu_energy_j + one.ram_energy_j for one in energies)
+    return ratio(gpu_j + others_j, duration_s), ratio(gpu_j, duration_s)

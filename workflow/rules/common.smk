@@ -1,0 +1,26 @@
+# What all rules share: the validated configuration, the campaigns it names, and the wildcards.
+import os
+import sys
+from pathlib import Path
+
+from inference_energy import campaigns, config as study_config, provenance
+from inference_energy.errors import StudyError
+
+try:
+    STUDY = study_config.load(config, "configuration (config/default.yaml, --configfile, --config)")
+    CAMPAIGNS = campaigns.planned(STUDY, Path("config"))
+    for planned_campaign in CAMPAIGNS.values():
+        campaigns.keep_resolved(planned_campaign)
+except StudyError as error:
+    sys.exit(f"error: {error}")
+
+RESULTS = STUDY.results_dir
+# The parent that runs are forked from ends with this process.
+os.environ.setdefault("INFERENCE_ENERGY_OWNER_PID", str(os.getpid()))
+
+
+wildcard_constraints:
+    campaign="|".join(CAMPAIGNS),
+    study="[a-z][a-z0-9_]*",
+    setting="[a-zA-Z0-9._-]+",
+    cycle=r"\d+",
