@@ -36,7 +36,7 @@ POWER_1_W = {"llama-3.2-1b": 150.0, "llama-3.2-3b": 165.0, "tiny-llama": 130.0}
 STARTED = datetime(2000, 1, 1, tzinfo=UTC)  # a date that no one takes for real
 
 
-def resolved_campaign(name: str = "h200-pilot", **changes: Any) -> ResolvedCampaign:
+def resolved_campaign(name: str = "h200-pilot", /, **changes: Any) -> ResolvedCampaign:
     """A campaign of ``config/campaigns`` with top-level keys replaced by `changes`."""
     campaign = read_campaign(REPOSITORY / f"config/campaigns/{name}.yaml")
     content = campaign.model_dump(mode="json") | changes
@@ -45,20 +45,39 @@ def resolved_campaign(name: str = "h200-pilot", **changes: Any) -> ResolvedCampa
 
 
 def small_campaign(**changes: Any) -> ResolvedCampaign:
-    """Two models, two batch sizes and two cycles; for tests that look at single runs."""
+    """Two models, two batch sizes and two cycles, with short windows; for tests of single runs."""
     content: dict[str, Any] = {
         "name": "synthetic",
         "seed": 1,
         "cycle_gap_min_s": 60.0,
         "base": {"n_input_tokens": 16, "n_output_tokens": 16, "precision": "float16"},
-        "studies": {
-            "batching": {
-                "question": "SYNTHETIC?",
-                "vary": {"model": ["llama-3.2-1b", "llama-3.2-3b"], "batch_size": [1, 8]},
-            }
-        },
+        "measurement": {"window_min_s": 0.5},
+        "studies": {"batching": BATCHING},
     }
     return resolved_campaign(**(content | changes))
+
+
+BATCHING = {
+    "question": "SYNTHETIC?",
+    "vary": {"model": ["llama-3.2-1b", "llama-3.2-3b"], "batch_size": [1, 8]},
+}
+LAUNCHER = {
+    "question": "SYNTHETIC?",
+    "fixed": {"model": "llama-3.2-1b", "batch_size": 8},
+    "vary": {"launcher": ["fork", "cold"]},
+}
+
+
+def altered(record: Record, changes: dict[str, Any]) -> Record:
+    """`record` with other values at dotted paths: ``{"software.driver": "1", "intervals.0.index": 2}``."""
+    content = record.model_dump()
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        part: Any = content
+        for name in parents:
+            part = part[int(name)] if isinstance(part, list) else part[name]
+        part[int(last) if isinstance(part, list) else last] = value
+    return Record.model_validate(content)
 
 
 def step_duration_s(levels: Setting) -> float:

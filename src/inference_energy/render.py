@@ -14,8 +14,7 @@ from typing import Any
 from inference_energy.errors import NotebookError, did_you_mean
 
 TEMPLATE = Path(__file__).parent / "templates" / "page.html"
-TOGGLE = ('<input type="checkbox" id="show-code" aria-label="Show code">'
-          '<label class="toggle" for="show-code"></label>')
+TOGGLE = '<input type="checkbox" id="show-code" aria-label="Show code"><label class="toggle" for="show-code"></label>'
 
 
 def execute(notebook: Path, output: Path, parameters: Mapping[str, Any], cwd: Path | None = None) -> None:
@@ -46,16 +45,28 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any], cwd: Pa
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.ipynb")
     try:
-        papermill.execute_notebook(notebook, temporary, parameters=dict(parameters), cwd=cwd or notebook.parent,
-                                   progress_bar=False, log_output=False)
+        papermill.execute_notebook(
+            notebook,
+            temporary,
+            parameters=dict(parameters),
+            cwd=cwd or notebook.parent,
+            progress_bar=False,
+            log_output=False,
+            extra_arguments=["--log-level=ERROR"],  # or each kernel warns that it talks over the loopback device
+        )
         executed = nbformat.read(temporary, as_version=4)
         _normalise(executed)
         nbformat.write(executed, temporary)
         temporary.replace(output)
     except papermill.PapermillExecutionError as error:
         source = " ".join(str(error.source).split())[:80]
-        raise NotebookError(f"{notebook}: cell {error.cell_index + 1} ({source})", f"{error.ename}: {error.evalue}",
-                            "a cell that runs", "Open it with make lab and run all cells") from error
+        number = error.cell_index + (0 if parameters else 1)  # papermill adds a cell for given parameters
+        raise NotebookError(
+            f"{notebook}: cell {number} ({source})",
+            f"{error.ename}: {error.evalue}",
+            "",
+            "Open it with make lab and run all cells",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -81,28 +92,29 @@ def to_html(executed: Path, html: Path, footer: Mapping[str, str]) -> None:
     from nbconvert.exporters import HTMLExporter
 
     notebook = nbformat.read(executed, as_version=4)
-    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True,
-                            exclude_anchor_links=True)
+    exporter = HTMLExporter(
+        template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True, exclude_anchor_links=True
+    )
     body, _ = exporter.from_notebook_node(notebook)
     _write(html, _page(_title(notebook, executed), body, footer, toggle=TOGGLE))
 
 
 def index(pages: Iterable[Path], html: Path, title: str, footer: Mapping[str, str]) -> None:
-    """A page that links `pages` in the given order by their titles, relative to its own folder.
+    """A page that links `pages` in the given order by their headings, relative to its own folder.
 
     Raises
     ------
     NotebookError
-        If a page has no title.
+        If a page has no heading.
     """
     items = []
     for page in pages:
-        found = re.search(r"<title>(.*?)</title>", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        found = re.search(r"<h1\b[^>]*>(.*?)</h1>", page.read_text(encoding="utf-8"), flags=re.DOTALL)
         if not found:
-            raise NotebookError(str(page), "has no title", "a page that this package made")
+            raise NotebookError(str(page), "has no heading", "a page that this package made")
         target = markup.escape(os.path.relpath(page, html.parent).replace(os.sep, "/"))
         items.append(f'<li><a href="{target}">{found[1]}</a></li>')
-    listing = f"<h1>{markup.escape(title)}</h1>\n<nav aria-label=\"Pages\"><ul>\n" + "\n".join(items) + "\n</ul></nav>"
+    listing = f'<h1>{markup.escape(title)}</h1>\n<nav aria-label="Pages"><ul>\n' + "\n".join(items) + "\n</ul></nav>"
     _write(html, _page(title, listing, footer, toggle=""))
 
 
@@ -121,11 +133,19 @@ def check_stripped(notebook: Path) -> None:
         if cell.cell_type != "code":
             continue
         if cell.outputs or cell.execution_count is not None:
-            raise NotebookError(f"{notebook}: cell {number}", "carries outputs or an execution count", "a stripped cell",
-                                f"Run: nbstripout {notebook}")
+            raise NotebookError(
+                f"{notebook}: cell {number}",
+                "carries outputs or an execution count",
+                "a stripped cell",
+                f"Run: nbstripout {notebook}",
+            )
         if "execution" in cell.metadata or "papermill" in cell.metadata:
-            raise NotebookError(f"{notebook}: cell {number}", "carries metadata of a run", "a stripped cell",
-                                f"Run: nbstripout {notebook}")
+            raise NotebookError(
+                f"{notebook}: cell {number}",
+                "carries metadata of a run",
+                "a stripped cell",
+                f"Run: nbstripout {notebook}",
+            )
 
 
 def parameter_names(notebook: Path) -> list[str]:
@@ -147,18 +167,25 @@ def parameter_names(notebook: Path) -> list[str]:
     tagged = [cell for cell in content.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise NotebookError(str(notebook), f"{len(tagged)} cells are tagged 'parameters'", "exactly one")
-    statements = ast.parse(tagged[0].source).body
-    return [target.id for statement in statements if isinstance(statement, ast.Assign) for target in statement.targets
-            if isinstance(target, ast.Name)]
+    targets: list[ast.expr] = []
+    for statement in ast.parse(tagged[0].source).body:
+        if isinstance(statement, ast.Assign):
+            targets += statement.targets
+        elif isinstance(statement, ast.AnnAssign):
+            targets.append(statement.target)
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     known = parameter_names(notebook)
     for name in parameters:
         if name not in known:
-            raise NotebookError(str(notebook), f"{name!r} is not a parameter of this notebook."
-                                f" {did_you_mean(name, known)}", "", "Use a known name, or add it to the cell tagged"
-                                " 'parameters'")
+            raise NotebookError(
+                str(notebook),
+                f"{name!r} is not a parameter of this notebook. {did_you_mean(name, known)}",
+                "",
+                "Use a known name, or add it to the cell tagged 'parameters'",
+            )
 
 
 def _normalise(notebook: Any) -> None:
@@ -180,13 +207,19 @@ def _title(notebook: Any, path: Path) -> str:
 
 
 def _page(title: str, body: str, footer: Mapping[str, str], toggle: str) -> str:
-    from pygments.formatters import HtmlFormatter
+    from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 
-    terms = "\n".join(f"<dt>{markup.escape(term)}</dt><dd>{markup.escape(words)}</dd>" for term, words in footer.items())
+    terms = "\n".join(
+        f"<dt>{markup.escape(term)}</dt><dd>{markup.escape(words)}</dd>" for term, words in footer.items()
+    )
     campaign = f" – {footer['Campaign']}" if "Campaign" in footer else ""
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=markup.escape(title + campaign), code_style=HtmlFormatter(style="default").get_style_defs(".highlight"),
-        toggle=toggle, body=body, footer=terms)
+        title=markup.escape(title + campaign),
+        code_style=HtmlFormatter(style="default").get_style_defs(".highlight"),
+        toggle=toggle,
+        body=body,
+        footer=terms,
+    )
     loaded = re.search(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)\s*=\s*[\"']?(?!data:)([^\"'>\s]+)", page)
     if loaded:
         raise NotebookError(title, f"the page would load {loaded[1]}", "a page that needs nothing from elsewhere")

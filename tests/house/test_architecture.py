@@ -30,7 +30,8 @@ class Room:
 
 
 def _room(ours: str, reason: str, foreign: str | None = None, *, inner: bool = True) -> Room:
-    return Room(frozenset(ours.split()), reason, None if foreign is None else frozenset(foreign.split()), inner)
+    packages = None if foreign is None else frozenset(foreign.split())
+    return Room(frozenset(ours.split()), reason, packages, inner)
 
 
 ROOMS = {
@@ -43,13 +44,23 @@ ROOMS = {
     "design": _room("errors units validation facts config", "plans without measuring"),
     "provenance": _room("errors config", "asked by every room, so it drags nothing along", ""),
     "records": _room("errors units validation facts config", "the contract between measuring and the rest"),
-    "measure": _room("errors units validation facts config design records provenance", "runs where nothing is analysed"),
+    "measure": _room(
+        "errors units validation facts config design records provenance", "runs where nothing is analysed"
+    ),
     "tables": _room("errors units", "the contract between aggregate and the rest"),
-    "flatten": _room("errors units records tables", "one record in, rows out"),
-    "archive": _room("errors units validation facts config design records provenance tables",
-                     "like aggregate: records in, one file out"),
-    "aggregate": _room("errors units validation facts config design records provenance tables flatten archive",
-                       "records in, checked tables out"),
+    "campaigns": _room(
+        "errors units validation facts config design records", "what the workflow asks for: names of runs and files"
+    ),
+    "readings": _room("errors units records", "arithmetic on one record"),
+    "flatten": _room("errors units records readings tables", "one record in, rows out"),
+    "aggregate": _room(
+        "errors units validation facts config design records provenance tables readings flatten",
+        "records in, checked tables out",
+    ),
+    "archive": _room(
+        "errors units validation facts config design records provenance tables readings flatten aggregate",
+        "keeps what aggregate accepts: records in, one file out, and back",
+    ),
     "analyse": _room("errors units tables resample", "frames in, a result out; questions stay apart", inner=False),
     "figures": _room("errors units tables analyse", "draws tables and results"),
     "policy": _room("errors units tables analyse", "says tables and results in words"),
@@ -63,7 +74,14 @@ ROOMS = {
 DEVICE_PACKAGES = frozenset({"torch", "transformers", "vllm", "pynvml", "codecarbon", "accelerate", "bitsandbytes"})
 
 #: Where something broader than a named error may be caught, and why. `cli` is where errors become messages.
-BROAD_CATCHES: dict[str, str] = {"cli": "the one place where an error becomes a message and an exit code"}
+BROAD_CATCHES: dict[str, str] = {
+    "cli": "the one place where an error becomes a message and an exit code",
+    "measure.launcher": "a forked child must end with an exit code: it may not return into its parent's loop",
+    "measure.sampler": "CodeCarbon's own process: a column for comparison never costs a run its record",
+}
+
+#: Modules that are a list and may be longer.
+LISTS: dict[str, str] = {"tables": "every column of every table: one contract, read as one list"}
 
 BROAD = frozenset({"StudyError", "Exception", "BaseException"})
 MODULE_LINES = 400
@@ -147,7 +165,7 @@ def complain_sizes(tree: ast.Module, module: str, source: str) -> list[str]:
     """Modules and functions that want splitting; docstrings are not counted in functions."""
     found = []
     lines = source.count("\n")
-    if lines > MODULE_LINES:
+    if lines > MODULE_LINES and module not in LISTS:
         found.append(f"{module}: {lines} lines, at most {MODULE_LINES}")
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -180,15 +198,18 @@ def complain_docstrings(tree: ast.Module, module: str) -> list[str]:
     """Modules and public functions or classes without a docstring."""
     found = [] if ast.get_docstring(tree) else [f"{module}: no docstring"]
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            if not ast.get_docstring(node):
-                found.append(f"{module}:{node.lineno}: {node.name} has no docstring")
+        public = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        if public and not ast.get_docstring(node):
+            found.append(f"{module}:{node.lineno}: {node.name} has no docstring")
     return found
 
 
 def _names(node: ast.expr | None) -> set[str]:
-    return {n.id if isinstance(n, ast.Name) else n.attr
-            for n in (ast.walk(node) if node else ()) if isinstance(n, ast.Name | ast.Attribute)}
+    return {
+        n.id if isinstance(n, ast.Name) else n.attr
+        for n in (ast.walk(node) if node else ())
+        if isinstance(n, ast.Name | ast.Attribute)
+    }
 
 
 def _is_standard(package: str) -> bool:
@@ -211,40 +232,56 @@ MODULES = _modules()
 
 
 def _complaints(rule: Callable[..., list[str]], **kwargs: str) -> list[str]:
-    return [c for module, (tree, source) in MODULES.items()
-            for c in (rule(tree, module, source) if rule is complain_sizes else rule(tree, module, **kwargs))]
+    return [
+        c
+        for module, (tree, source) in MODULES.items()
+        for c in (rule(tree, module, source) if rule is complain_sizes else rule(tree, module, **kwargs))
+    ]
 
 
 @pytest.mark.parametrize(
-    "rule", [complain_rooms, complain_devices, complain_sizes, complain_catches, complain_docstrings])
+    "rule", [complain_rooms, complain_devices, complain_sizes, complain_catches, complain_docstrings]
+)
 def test_the_package_keeps_the_rule(rule: Callable[..., list[str]]) -> None:
     complaints = _complaints(rule)
     assert not complaints, "\n".join(complaints)
 
 
-@pytest.mark.parametrize(("module", "source", "words"), [
-    ("units", "from inference_energy.config import load", "units may not import config"),
-    ("config", "from inference_energy import design", "config may not import design"),
-    ("measure.run", "import inference_energy.tables", "measure may not import tables"),
-    ("analyse.effects", "from inference_energy.records import Record", "analyse may not import records"),
-    ("analyse.effects", "from inference_energy.analyse.fold_range import spread", "do not import one another"),
-    ("analyse.effects", "from inference_energy.analyse import fold_range", "do not import one another"),
-    ("policy", "def f():\n    from inference_energy import measure", "policy may not import measure"),
-    ("resample", "import pandas", "resample may not import pandas"),
-    ("utils", "x = 1", "no room is called utils"),
-])
+@pytest.mark.parametrize(
+    ("module", "source", "words"),
+    [
+        ("units", "from inference_energy.config import load", "units may not import config"),
+        ("config", "from inference_energy import design", "config may not import design"),
+        ("measure.run", "import inference_energy.tables", "measure may not import tables"),
+        ("analyse.effects", "from inference_energy.records import Record", "analyse may not import records"),
+        ("analyse.effects", "from inference_energy.analyse.fold_range import spread", "do not import one another"),
+        ("analyse.effects", "from inference_energy.analyse import fold_range", "do not import one another"),
+        ("policy", "def f():\n    from inference_energy import measure", "policy may not import measure"),
+        ("resample", "import pandas", "resample may not import pandas"),
+        ("utils", "x = 1", "no room is called utils"),
+    ],
+)
 def test_a_forbidden_import_is_seen(module: str, source: str, words: str) -> None:
     complaints = complain_rooms(ast.parse(source), module)
     assert len(complaints) == 1
     assert words in complaints[0]
 
 
-@pytest.mark.parametrize(("module", "source"), [
-    ("cli", "from inference_energy import analyse, measure, aggregate"),
-    ("resample", "import math\nimport numpy as np"),
-    ("figures.curves", "from inference_energy.figures.style import save\nfrom inference_energy.analyse import variability"),
-    ("analyse.effects", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from inference_energy import records"),
-])
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("cli", "from inference_energy import analyse, measure, aggregate"),
+        ("resample", "import math\nimport numpy as np"),
+        (
+            "figures.curves",
+            "from inference_energy.figures.style import save\nfrom inference_energy.analyse import variability",
+        ),
+        (
+            "analyse.effects",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from inference_energy import records",
+        ),
+    ],
+)
 def test_an_allowed_import_passes(module: str, source: str) -> None:
     assert complain_rooms(ast.parse(source), module) == []
 
@@ -265,13 +302,16 @@ def test_sizes_are_seen() -> None:
     assert "401 lines" in complain_sizes(ast.parse("\n" * 401), "m", "\n" * 401)[0]
 
 
-@pytest.mark.parametrize(("source", "words"), [
-    ("try:\n    f()\nexcept:\n    pass", "bare except"),
-    ("try:\n    f()\nexcept (ValueError, errors.StudyError):\n    pass", "catches StudyError"),
-    ("try:\n    f()\nexcept Exception as e:\n    pass", "catches Exception"),
-    ("with contextlib.suppress(Exception):\n    f()", "suppresses a broad error"),
-    ("assert x", "assert"),
-])
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("try:\n    f()\nexcept:\n    pass", "bare except"),
+        ("try:\n    f()\nexcept (ValueError, errors.StudyError):\n    pass", "catches StudyError"),
+        ("try:\n    f()\nexcept Exception as e:\n    pass", "catches Exception"),
+        ("with contextlib.suppress(Exception):\n    f()", "suppresses a broad error"),
+        ("assert x", "assert"),
+    ],
+)
 def test_broad_catches_are_seen(source: str, words: str) -> None:
     assert words in complain_catches(ast.parse(source), "aggregate")[0]
 
@@ -292,7 +332,7 @@ def test_nothing_is_called_utils_or_helpers() -> None:
 
 def test_every_rooms_table_entry_is_known_to_the_architecture_document() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    table = text[text.index("| room |"):]
+    table = text[text.index("| room |") :]
     for name in ROOMS:
         if not name.startswith("__"):
             assert f"`{name}`" in table.split("\n\n")[0], f"docs/architecture.md does not list the room {name}"
@@ -303,9 +343,11 @@ def test_importing_the_package_imports_no_device_package() -> None:
     import sys
 
     modules = [f"{NAME}.{m}" for m in MODULES if m not in ("__init__", "__main__")]
-    code = ("import importlib, sys\n"
-            f"for m in {modules!r}: importlib.import_module(m)\n"
-            f"print(sorted(set(sys.modules) & {set(DEVICE_PACKAGES)!r}))")
+    code = (
+        "import importlib, sys\n"
+        f"for m in {modules!r}: importlib.import_module(m)\n"
+        f"print(sorted(set(sys.modules) & {set(DEVICE_PACKAGES)!r}))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"

@@ -32,8 +32,14 @@ def _run(folder: Path, ci: str) -> subprocess.CompletedProcess[str]:
     empty = folder / "bin"
     empty.mkdir(exist_ok=True)
     environment = {**os.environ, "CI": ci, "PATH": str(empty), "PYTEST_ADDOPTS": ""}  # no nvidia-smi in this PATH
-    return subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
-                          capture_output=True, text=True, cwd=folder, env=environment, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+        check=False,
+    )
 
 
 def test_a_skip_fails_in_ci_only(tmp_path: Path) -> None:

@@ -14,30 +14,49 @@ import pandas as pd
 
 from inference_energy import tables
 
-JOULES = {("llama-3.2-1b", "float16"): 1.4, ("llama-3.2-1b", "float32"): 2.6, ("llama-3.2-3b", "float16"): 2.9,
-          ("llama-3.2-3b", "float32"): 6.1}
+JOULES = {
+    ("llama-3.2-1b", "float16"): 1.4,
+    ("llama-3.2-1b", "float32"): 2.6,
+    ("llama-3.2-3b", "float16"): 2.9,
+    ("llama-3.2-3b", "float32"): 6.1,
+}
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 WINDOW_EFFECTS = (0.99, 1.0, 1.01, 1.02, 0.98)
 WARM_UP = {"sdpa": (70.0, 9.0, 8.7, 8.7, 8.6), "sdpa_no_cudnn": (10.0, 8.8, 8.7, 8.7, 8.6), "eager": (11, 9, 9, 9, 9)}
 
 ABOUT: dict[str, Any] = {
-    "campaign": "pilot", "title": "A pilot on one NVIDIA H200", "description": "Made up for tests.",
+    "campaign": "pilot",
+    "title": "A pilot on one NVIDIA H200",
+    "description": "Made up for tests.",
     "studies": {"batching": "How does energy per token depend on the batch size?"},
-    "commit": "0123abc", "versions": {"inference-energy": "0.1.0", "torch": "2.13.0"}}
+    "commit": "0123abc",
+    "versions": {"inference-energy": "0.1.0", "torch": "2.13.0"},
+}
 CONTEXT: dict[str, Any] = {
-    "grid": "germany", "price": "household", "pue": "typical", "n_response_tokens": 300, "confidence": 0.95,
+    "grid": "germany",
+    "price": "household",
+    "pue": "typical",
+    "n_response_tokens": 300,
+    "confidence": 0.95,
     "context": {
-        "carbon_g_per_kwh": {"germany": {"value": 363, "unit": "g CO2e/kWh", "source": "made up", "year": 2024},
-                             "france": {"value": 44, "unit": "g CO2e/kWh", "source": "made up", "year": 2024},
-                             "poland": {"value": 615, "unit": "g CO2e/kWh", "source": "made up", "year": 2024}},
+        "carbon_g_per_kwh": {
+            "germany": {"value": 363, "unit": "g CO2e/kWh", "source": "made up", "year": 2024},
+            "france": {"value": 44, "unit": "g CO2e/kWh", "source": "made up", "year": 2024},
+            "poland": {"value": 615, "unit": "g CO2e/kWh", "source": "made up", "year": 2024},
+        },
         "price_eur_per_kwh": {"household": {"value": 0.4, "unit": "EUR/kWh", "source": "made up", "year": 2025}},
         "pue": {"typical": {"value": 1.5, "unit": "ratio", "source": "made up", "year": 2024}},
         "appliance_energy_j": {
             "kettle_one_litre": {"value": 396000, "unit": "J", "source": "made up", "year": 2020},
             "led_lamp_one_hour": {"value": 36000, "unit": "J", "source": "made up", "year": 2020},
-            "phone_charge": {"value": 68400, "unit": "J", "source": "made up", "year": 2020}}},
-    "notes": [{"kind": "ASSUME", "where": "src/made_up.py:1", "text": "prompts are random token ids."},
-              {"kind": "SOURCE", "where": "config/made_up.yaml:2", "text": "a made-up table."}]}
+            "phone_charge": {"value": 68400, "unit": "J", "source": "made up", "year": 2020},
+        },
+    },
+    "notes": [
+        {"kind": "ASSUME", "where": "src/made_up.py:1", "text": "prompts are random token ids."},
+        {"kind": "SOURCE", "where": "config/made_up.yaml:2", "text": "a made-up table."},
+    ],
+}
 
 
 def joules(model: str, precision: str, batch: int, cycle: int = 0) -> float:
@@ -62,8 +81,10 @@ def _runs() -> list[dict[str, Any]]:
             rows += [_run("batching", model, precision, batch, cycle) for cycle in (1, 2)]
     for attention in WARM_UP:
         for protocol in ("steady", "forward_passes"):
-            rows += [_run("warmup", "llama-3.2-1b", "float16", 8, cycle, attention=attention, warmup=protocol)
-                     for cycle in (1, 2)]
+            rows += [
+                _run("warmup", "llama-3.2-1b", "float16", 8, cycle, attention=attention, warmup=protocol)
+                for cycle in (1, 2)
+            ]
     for launcher in ("fork", "cold"):
         for batch in (8, 64):
             rows += [_run("launcher", "llama-3.2-1b", "float16", batch, cycle, launcher=launcher) for cycle in (1, 2)]
@@ -76,23 +97,59 @@ def _run(study: str, model: str, precision: str, batch: int, cycle: int, **level
     measured = 16.0
     suffix = "-".join(levels.values())
     return {
-        "campaign": "pilot", "study": study, "setting": f"{model}_{precision}_b{batch}_{suffix}", "cycle": cycle,
-        "status": "ok", "model": model, "engine": "transformers", "weights": "random", "precision": precision,
-        "batch_size": batch, "n_input_tokens": 128, "n_output_tokens": 128, "attention": "sdpa_no_cudnn",
-        "n_gpus": 1, "launcher": "fork", "warmup": "steady", "sitting": f"s{cycle}", "host": "abcdef",
-        "hardware": "NVIDIA H200, 16-core host", "gpu_name": "NVIDIA H200", "power_limit_w": 700.0,
-        "energy_method": "nvml_total_energy", "energy_j_per_output_token": energy, "n_windows": 5,
-        "throughput_tokens_per_s": throughput, "power_mean_w": energy * throughput, "window_cv": 0.0158,
-        "measured_s": measured, "wall_s": 20.0, "idle_s": 1.0, "load_s": 1.0, "warmup_s": 1.5, "n_warnings": 0,
-        "counter_over_power_ratio": 1.002, "duration_s_per_step": batch / throughput,
-        "started_to_first_iteration_s": 8.0 if levels.get("launcher") == "cold" else 0.7, **levels}
+        "campaign": "pilot",
+        "study": study,
+        "setting": f"{model}_{precision}_b{batch}_{suffix}",
+        "cycle": cycle,
+        "status": "ok",
+        "model": model,
+        "engine": "transformers",
+        "weights": "random",
+        "precision": precision,
+        "batch_size": batch,
+        "n_input_tokens": 128,
+        "n_output_tokens": 128,
+        "attention": "sdpa_no_cudnn",
+        "n_gpus": 1,
+        "launcher": "fork",
+        "warmup": "steady",
+        "sitting": f"s{cycle}",
+        "host": "abcdef",
+        "hardware": "NVIDIA H200, 16-core host",
+        "gpu_name": "NVIDIA H200",
+        "power_limit_w": 700.0,
+        "energy_method": "nvml_total_energy",
+        "energy_j_per_output_token": energy,
+        "n_windows": 5,
+        "throughput_tokens_per_s": throughput,
+        "power_mean_w": energy * throughput,
+        "window_cv": 0.0158,
+        "measured_s": measured,
+        "wall_s": 20.0,
+        "idle_s": 1.0,
+        "load_s": 1.0,
+        "warmup_s": 1.5,
+        "n_warnings": 0,
+        "counter_over_power_ratio": 1.002,
+        "duration_s_per_step": batch / throughput,
+        "started_to_first_iteration_s": 8.0 if levels.get("launcher") == "cold" else 0.7,
+        **levels,
+    }
 
 
 def _windows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{**run, "window": window, "started_s": 4 + 3.2 * window, "duration_s": 3.2,
-             "counter_over_power_ratio": 1 + 0.002 * (window - 1),
-             "energy_j_per_output_token": run["energy_j_per_output_token"] * effect}
-            for run in runs for window, effect in enumerate(WINDOW_EFFECTS)]
+    return [
+        {
+            **run,
+            "window": window,
+            "started_s": 4 + 3.2 * window,
+            "duration_s": 3.2,
+            "counter_over_power_ratio": 1 + 0.002 * (window - 1),
+            "energy_j_per_output_token": run["energy_j_per_output_token"] * effect,
+        }
+        for run in runs
+        for window, effect in enumerate(WINDOW_EFFECTS)
+    ]
 
 
 def _iterations(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -102,15 +159,30 @@ def _iterations(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             continue
         steps_ms = WARM_UP[run["attention"]] + (8.7 if run["attention"] != "eager" else 9,) * 15
         n_warm_up = 5 if run["warmup"] == "steady" else 0
-        rows += [{**run, "phase": "warmup" if index < n_warm_up else "window", "index": index, "started_s": index * 1.1,
-                  "duration_s": 0.128 * step, "duration_s_per_step": step / 1000,
-                  "energy_j_per_output_token": 0.178 * step / 8.7} for index, step in enumerate(steps_ms)]
+        rows += [
+            {
+                **run,
+                "phase": "warmup" if index < n_warm_up else "window",
+                "index": index,
+                "started_s": index * 1.1,
+                "duration_s": 0.128 * step,
+                "duration_s_per_step": step / 1000,
+                "energy_j_per_output_token": 0.178 * step / 8.7,
+            }
+            for index, step in enumerate(steps_ms)
+        ]
     return rows
 
 
 def _samples(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    phases = [("idle", 1.0, 78.0), ("load", 1.0, 120.0), ("none", 0.2, 125.0), ("warmup", 1.5, 300.0),
-              *[("window", 3.2, 400.0)] * 5, ("idle_loaded", 0.5, 123.0)]
+    phases = [
+        ("idle", 1.0, 78.0),
+        ("load", 1.0, 120.0),
+        ("none", 0.2, 125.0),
+        ("warmup", 1.5, 300.0),
+        *[("window", 3.2, 400.0)] * 5,
+        ("idle_loaded", 0.5, 123.0),
+    ]
     rows = []
     for run in runs[:2]:
         time = 0.0
@@ -122,25 +194,55 @@ def _samples(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _intervals(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    phases = [("idle", 0, 0.0, 1.0), ("load", 0, 1.0, 2.0), ("warmup", 0, 2.2, 3.7),
-              *[("window", n, 3.8 + 3.2 * n, 7.0 + 3.2 * n) for n in range(5)], ("idle_loaded", 0, 19.8, 20.3)]
-    return [{**run, "phase": phase, "index": index, "opened_s": opened, "closed_s": closed, "energy_j": 100.0}
-            for run in runs for phase, index, opened, closed in phases]
+    phases = [
+        ("idle", 0, 0.0, 1.0),
+        ("load", 0, 1.0, 2.0),
+        ("warmup", 0, 2.2, 3.7),
+        *[("window", n, 3.8 + 3.2 * n, 7.0 + 3.2 * n) for n in range(5)],
+        ("idle_loaded", 0, 19.8, 20.3),
+    ]
+    return [
+        {**run, "phase": phase, "index": index, "opened_s": opened, "closed_s": closed, "energy_j": 100.0}
+        for run in runs
+        for phase, index, opened, closed in phases
+    ]
 
 
 def _quality(n_runs: int) -> list[dict[str, Any]]:
     def row(sitting: str, share: float) -> dict[str, Any]:
         wall = 2000.0 * share
-        return {"campaign": "pilot", "sitting": sitting, "host": "abcdef", "hardware": "NVIDIA H200, 16-core host",
-                "energy_method": "nvml_total_energy", "started_at_utc": "2026-11-21T10:00:00Z",
-                "n_runs": int(n_runs * share), "n_ok_runs": int(n_runs * share), "n_planned_runs": int(n_runs * share),
-                "wall_s": wall, "measured_s": 0.8 * wall, "measured_fraction": 0.8, "idle_fraction": 0.05,
-                "load_fraction": 0.05, "warmup_fraction": 0.06, "rest_fraction": 0.04,
-                "counter_over_power_median_ratio": 1.002, "counter_over_power_p05_ratio": 0.998,
-                "counter_over_power_p95_ratio": 1.006, "window_cv_median": 0.0158, "counter_energy_j": 400 * wall,
-                "idle_energy_j": 4.0 * wall, "load_energy_j": 6.0 * wall, "warmup_energy_j": 20.0 * wall,
-                "window_energy_j": 362.0 * wall, "rest_energy_j": 6.0 * wall, "ledger_closure_fraction": -0.005,
-                "started_to_first_iteration_median_s": 0.7, "temperature_max_c": 61.0, "n_warnings": 1}
+        return {
+            "campaign": "pilot",
+            "sitting": sitting,
+            "host": "abcdef",
+            "hardware": "NVIDIA H200, 16-core host",
+            "energy_method": "nvml_total_energy",
+            "started_at_utc": "2026-11-21T10:00:00Z",
+            "n_runs": int(n_runs * share),
+            "n_ok_runs": int(n_runs * share),
+            "n_planned_runs": int(n_runs * share),
+            "wall_s": wall,
+            "measured_s": 0.8 * wall,
+            "measured_fraction": 0.8,
+            "idle_fraction": 0.05,
+            "load_fraction": 0.05,
+            "warmup_fraction": 0.06,
+            "rest_fraction": 0.04,
+            "counter_over_power_median_ratio": 1.002,
+            "counter_over_power_p05_ratio": 0.998,
+            "counter_over_power_p95_ratio": 1.006,
+            "window_cv_median": 0.0158,
+            "counter_energy_j": 400 * wall,
+            "idle_energy_j": 4.0 * wall,
+            "load_energy_j": 6.0 * wall,
+            "warmup_energy_j": 20.0 * wall,
+            "window_energy_j": 362.0 * wall,
+            "rest_energy_j": 6.0 * wall,
+            "ledger_closure_fraction": -0.005,
+            "started_to_first_iteration_median_s": 0.7,
+            "temperature_max_c": 61.0,
+            "n_warnings": 1,
+        }
 
     return [row("s1", 0.5), row("s2", 0.5), row("all", 1.0)]
 
@@ -149,8 +251,12 @@ def _summary() -> list[dict[str, Any]]:
     rows = []
     for model in ("llama-3.2-1b", "llama-3.2-3b", "all"):
         energies = sorted(joules(m, p, batch) for m, p in JOULES for batch in BATCHES if model in (m, "all"))
-        row: dict[str, Any] = {"study": "batching", "model": model, "n_settings": len(energies),
-                               "n_runs": 2 * len(energies)}
+        row: dict[str, Any] = {
+            "study": "batching",
+            "model": model,
+            "n_settings": len(energies),
+            "n_runs": 2 * len(energies),
+        }
         series = pd.Series(energies)
         for name in ("p05", "p25", "p50", "p75", "p95"):
             row |= with_interval(f"energy_{name}_j_per_output_token", float(series.quantile(int(name[1:]) / 100)))
@@ -164,28 +270,70 @@ def _summary() -> list[dict[str, Any]]:
 
 
 def _curve() -> list[dict[str, Any]]:
-    return [{"model": model, "precision": precision, "batch_size": batch, "n_cycles": 2,
-             **with_interval("energy_j_per_output_token", joules(model, precision, batch), 0.01),
-             **with_interval("throughput_tokens_per_s", 110.0 * batch * (0.5 if "3b" in model else 1)
-                             * (0.8 if precision == "float32" else 1), 0.01),
-             **with_interval("power_mean_w", 300.0),
-             **with_interval("energy_over_batch_1_ratio", (1 / batch + 0.02) / 1.02)}
-            for model, precision in JOULES for batch in BATCHES]
+    return [
+        {
+            "model": model,
+            "precision": precision,
+            "batch_size": batch,
+            "n_cycles": 2,
+            **with_interval("energy_j_per_output_token", joules(model, precision, batch), 0.01),
+            **with_interval(
+                "throughput_tokens_per_s",
+                110.0 * batch * (0.5 if "3b" in model else 1) * (0.8 if precision == "float32" else 1),
+                0.01,
+            ),
+            **with_interval("power_mean_w", 300.0),
+            **with_interval("energy_over_batch_1_ratio", (1 / batch + 0.02) / 1.02),
+        }
+        for model, precision in JOULES
+        for batch in BATCHES
+    ]
 
 
 def _equivalence() -> list[dict[str, Any]]:
-    common = {"model": "llama-3.2-1b", "precision": "float16", "n_cycles": 2, "margin_fraction": 0.02,
-              "quantity": "energy_j_per_output_token"}
-    launcher = [{**common, "study": "launcher", "factor": "launcher", "level": "cold", "baseline": "fork",
-                 "batch_size": batch, "attention": "sdpa_no_cudnn", "verdict": verdict,
-                 "level_over_baseline_ratio": ratio, "level_over_baseline_ratio_low": ratio - half,
-                 "level_over_baseline_ratio_high": ratio + half}
-                for batch, ratio, half, verdict in ((8, 1.005, 0.02, "undecided"), (64, 1.005, 0.004, "equivalent"))]
-    warmup = [{**common, "study": "warmup", "factor": "warmup", "level": "forward_passes", "baseline": "steady",
-               "batch_size": 8, "attention": attention, "verdict": verdict, "level_over_baseline_ratio": ratio,
-               "level_over_baseline_ratio_low": ratio * 0.99, "level_over_baseline_ratio_high": ratio * 1.01}
-              for attention, ratio, verdict in (("sdpa", 2.0, "different"), ("sdpa_no_cudnn", 1.0, "equivalent"),
-                                                ("eager", 1.01, "undecided"))]
+    common = {
+        "model": "llama-3.2-1b",
+        "precision": "float16",
+        "n_cycles": 2,
+        "margin_fraction": 0.02,
+        "quantity": "energy_j_per_output_token",
+    }
+    launcher = [
+        {
+            **common,
+            "study": "launcher",
+            "factor": "launcher",
+            "level": "cold",
+            "baseline": "fork",
+            "batch_size": batch,
+            "attention": "sdpa_no_cudnn",
+            "verdict": verdict,
+            "level_over_baseline_ratio": ratio,
+            "level_over_baseline_ratio_low": ratio - half,
+            "level_over_baseline_ratio_high": ratio + half,
+        }
+        for batch, ratio, half, verdict in ((8, 1.005, 0.02, "undecided"), (64, 1.005, 0.004, "equivalent"))
+    ]
+    warmup = [
+        {
+            **common,
+            "study": "warmup",
+            "factor": "warmup",
+            "level": "forward_passes",
+            "baseline": "steady",
+            "batch_size": 8,
+            "attention": attention,
+            "verdict": verdict,
+            "level_over_baseline_ratio": ratio,
+            "level_over_baseline_ratio_low": ratio * 0.99,
+            "level_over_baseline_ratio_high": ratio * 1.01,
+        }
+        for attention, ratio, verdict in (
+            ("sdpa", 2.0, "different"),
+            ("sdpa_no_cudnn", 1.0, "equivalent"),
+            ("eager", 1.01, "undecided"),
+        )
+    ]
     return launcher + warmup
 
 
@@ -193,22 +341,41 @@ def frames() -> dict[str, pd.DataFrame]:
     """Every table of a campaign measured on a GPU."""
     runs = _runs()
     rows = {
-        "runs": runs, "windows": _windows(runs), "intervals": _intervals(runs), "iterations": _iterations(runs),
-        "samples": _samples(runs), "campaign_quality": _quality(len(runs)), "energy_summary": _summary(),
+        "runs": runs,
+        "windows": _windows(runs),
+        "intervals": _intervals(runs),
+        "iterations": _iterations(runs),
+        "samples": _samples(runs),
+        "campaign_quality": _quality(len(runs)),
+        "energy_summary": _summary(),
         "warnings": [{**runs[3], "code": "counter_power_disagree", "value": 0.031, "detail": "window 2: 3.1 %"}],
-        "variability": [{"study": "batching", "component": component, "n_levels": n, **with_interval("cv", cv, 0.3),
-                         **with_interval("variance_fraction", share, 0.1)}
-                        for component, n, cv, share in (("setting", 28, 1.24, 0.9996), ("cycle", 56, 0.01, 0.0001),
-                                                        ("window", 280, 0.0158, 0.0003))],
-        "batch_curve": _curve(), "equivalence": _equivalence()}
+        "variability": [
+            {
+                "study": "batching",
+                "component": component,
+                "n_levels": n,
+                **with_interval("cv", cv, 0.3),
+                **with_interval("variance_fraction", share, 0.1),
+            }
+            for component, n, cv, share in (
+                ("setting", 28, 1.24, 0.9996),
+                ("cycle", 56, 0.01, 0.0001),
+                ("window", 280, 0.0158, 0.0003),
+            )
+        ],
+        "batch_curve": _curve(),
+        "equivalence": _equivalence(),
+    }
     return {name: conformed(tables.TABLES[name], rows[name]) for name in rows}
 
 
 def local_frames() -> dict[str, pd.DataFrame]:
     """The same of a campaign measured on a CPU: one study, CodeCarbon's estimate, no counter, no samples."""
     made = frames()
-    keep = {name: frame[frame["study"] == "batching"].copy() if "study" in frame else frame.copy()
-            for name, frame in made.items()}
+    keep = {
+        name: frame[frame["study"] == "batching"].copy() if "study" in frame else frame.copy()
+        for name, frame in made.items()
+    }
     for name in ("iterations", "samples", "warnings", "equivalence"):
         keep[name] = keep[name].iloc[:0]
     for name in ("runs", "campaign_quality"):

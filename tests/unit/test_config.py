@@ -93,8 +93,9 @@ def test_context_repeats_the_published_tables() -> None:
 
     context = read_context(CONFIG / "context.yaml")
     grids = pd.read_csv(ROOT / "resources" / "published" / "wetzel_carbon_intensity.csv")
-    expected = dict(zip(grids["country"].str.lower().str.replace(" ", "_"), grids["carbon_intensity_g_per_kwh"],
-                        strict=True))
+    expected = dict(
+        zip(grids["country"].str.lower().str.replace(" ", "_"), grids["carbon_intensity_g_per_kwh"], strict=True)
+    )
     assert {name: fact.value for name, fact in context.carbon_g_per_kwh.items()} == expected
     appliances = pd.read_csv(ROOT / "resources" / "published" / "baker_appliance_energy.csv")
     baker = sorted(fact.value for fact in context.appliance_energy_j.values() if fact.source.startswith("Baker"))
@@ -104,8 +105,11 @@ def test_context_repeats_the_published_tables() -> None:
 def test_the_schema_file_is_up_to_date() -> None:
     expected = json.dumps(json_schema(), indent=2, sort_keys=True) + "\n"
     found = (CONFIG / "schema.json").read_text(encoding="utf-8")
-    difference = "".join(difflib.unified_diff(found.splitlines(True), expected.splitlines(True),
-                                              "config/schema.json", "config.json_schema()"))
+    difference = "".join(
+        difflib.unified_diff(
+            found.splitlines(True), expected.splitlines(True), "config/schema.json", "config.json_schema()"
+        )
+    )
     assert not difference, f"{difference}\nMake it anew: inference-energy schema > config/schema.json"
 
 
@@ -121,8 +125,23 @@ def test_the_schema_refuses_a_misspelt_factor() -> None:
         jsonschema.validate(content, json_schema())
 
 
-@pytest.mark.parametrize("model", [Setting, Study, WarmUp, Measurement, Campaign, Analysis, Report, CampaignChoice,
-                                   StudyConfig, HardwareFacts, ContextFacts, ModelFacts])
+@pytest.mark.parametrize(
+    "model",
+    [
+        Setting,
+        Study,
+        WarmUp,
+        Measurement,
+        Campaign,
+        Analysis,
+        Report,
+        CampaignChoice,
+        StudyConfig,
+        HardwareFacts,
+        ContextFacts,
+        ModelFacts,
+    ],
+)
 def test_every_key_says_what_it_is(model: type[BaseModel]) -> None:
     sections = {"studies", "measurement", "analysis", "report", "model"}  # described by their own keys
     silent = [name for name, field in model.model_fields.items() if not field.description and name not in sections]
@@ -137,7 +156,8 @@ def test_a_misspelt_key(tmp_path: Path) -> None:
         campaign["measurement"]["n_window"] = 5
 
     assert _broken(tmp_path, change).startswith(
-        "local.yaml: measurement.n_window: unknown key. Known: codecarbon_country, counter_power_tolerance_fraction,")
+        "local.yaml: measurement.n_window: unknown key. Known: codecarbon_country, counter_power_tolerance_fraction,"
+    )
     assert _broken(tmp_path, change).endswith("Did you mean n_windows?")
 
 
@@ -146,7 +166,8 @@ def test_a_misspelt_key_of_a_study(tmp_path: Path) -> None:
         campaign["studies"]["batching"]["varry"] = {}
 
     assert _broken(tmp_path, change) == (
-        "local.yaml: studies.batching.varry: unknown key. Known: fixed, question, settings, vary. Did you mean vary?")
+        "local.yaml: studies.batching.varry: unknown key. Known: fixed, question, settings, vary. Did you mean vary?"
+    )
 
 
 def test_a_misspelt_factor(tmp_path: Path) -> None:
@@ -154,8 +175,10 @@ def test_a_misspelt_factor(tmp_path: Path) -> None:
         campaign["studies"]["batching"]["vary"]["batch_sise"] = [1]
 
     assert _broken(tmp_path, change) == (
-        "local.yaml: studies.batching.vary.batch_sise is not a factor. Known: " + ", ".join(sorted(FACTORS))
-        + ". Did you mean batch_size?")
+        "local.yaml: studies.batching.vary.batch_sise is not a factor. Known: "
+        + ", ".join(sorted(FACTORS))
+        + ". Did you mean batch_size?"
+    )
 
 
 @pytest.mark.parametrize(("place", "key"), [("base", "base.modle"), ("fixed", "studies.batching.fixed.modle")])
@@ -173,7 +196,8 @@ def test_an_unknown_model(tmp_path: Path) -> None:
 
     assert _broken(tmp_path, change) == (
         "local.yaml: studies.batching.vary.model: 'llama-3.2-1c' is no model of config/models.yaml."
-        " Known: llama-3.2-1b, llama-3.2-3b, tiny-llama. Did you mean llama-3.2-1b?")
+        " Known: llama-3.2-1b, llama-3.2-3b, tiny-llama. Did you mean llama-3.2-1b?"
+    )
 
 
 def test_an_unknown_model_in_the_base(tmp_path: Path) -> None:
@@ -183,18 +207,21 @@ def test_an_unknown_model_in_the_base(tmp_path: Path) -> None:
     assert _broken(tmp_path, change).startswith("local.yaml: base.model: 'gpt-2' is no model of config/models.yaml.")
 
 
-@pytest.mark.parametrize(("section", "key", "value", "words"), [
-    (None, "n_cycles", 1, "n_cycles: found 1. Expected: at least 2."),
-    (None, "seed", "dice", "seed: found 'dice'. Expected: a whole number."),
-    (None, "name", "My Campaign", "name: found 'My Campaign'. Expected: text that matches"),
-    (None, "studies", {}, "studies: found a mapping. Expected: at least 1 of them."),
-    (None, "studies", [1], "studies: found a list. Expected: a mapping of keys to values."),
-    ("measurement", "n_windows", 4, "measurement.n_windows: found 4. Expected: at least 5."),
-    ("measurement", "idle_s", 0, "measurement.idle_s: found 0. Expected: a number above 0."),
-    ("measurement", "idle_s", float("nan"), "measurement.idle_s: found nan. Expected: a finite number."),
-    ("measurement", "device", "gpus", "measurement.device: found 'gpus'. Known: auto, cpu, gpu. Did you mean gpu?"),
-    ("measurement", "source", "replay", "measurement: replay_of names the archived campaign"),
-])
+@pytest.mark.parametrize(
+    ("section", "key", "value", "words"),
+    [
+        (None, "n_cycles", 1, "n_cycles: found 1. Expected: at least 2."),
+        (None, "seed", "dice", "seed: found 'dice'. Expected: a whole number."),
+        (None, "name", "My Campaign", "name: found 'My Campaign'. Expected: text that matches"),
+        (None, "studies", {}, "studies: found a mapping. Expected: at least 1 of them."),
+        (None, "studies", [1], "studies: found a list. Expected: a mapping of keys to values."),
+        ("measurement", "n_windows", 4, "measurement.n_windows: found 4. Expected: at least 5."),
+        ("measurement", "idle_s", 0, "measurement.idle_s: found 0. Expected: a number above 0."),
+        ("measurement", "idle_s", float("nan"), "measurement.idle_s: found nan. Expected: a finite number."),
+        ("measurement", "device", "gpus", "measurement.device: found 'gpus'. Known: auto, cpu, gpu. Did you mean gpu?"),
+        ("measurement", "source", "replay", "measurement: replay_of names the archived campaign"),
+    ],
+)
 def test_an_impossible_value(tmp_path: Path, section: str | None, key: str, value: object, words: str) -> None:
     def change(campaign: dict[str, Any]) -> None:
         (campaign if section is None else campaign[section])[key] = value
@@ -208,16 +235,20 @@ def test_a_missing_key_and_the_number_of_further_problems(tmp_path: Path) -> Non
         campaign["n_cycles"] = 0
 
     assert _broken(tmp_path, change) == (
-        "local.yaml: title: this key is missing. Expected: a value. 1 more problem after this one.")
+        "local.yaml: title: this key is missing. Expected: a value. 1 more problem after this one."
+    )
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("campaign: [", "not readable as YAML"),
-    ("campaigns: {}", "its top-level keys are: campaigns. Expected: one key, campaign."),
-    ("", "the file holds nothing. Expected: a mapping of keys to values."),
-    ("- a", "the file holds a list. Expected: a mapping of keys to values."),
-    ("campaign: {seed: 1, seed: 2}", "the key 'seed' stands twice"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("campaign: [", "not readable as YAML"),
+        ("campaigns: {}", "its top-level keys are: campaigns. Expected: one key, campaign."),
+        ("", "the file holds nothing. Expected: a mapping of keys to values."),
+        ("- a", "the file holds a list. Expected: a mapping of keys to values."),
+        ("campaign: {seed: 1, seed: 2}", "the key 'seed' stands twice"),
+    ],
+)
 def test_a_file_that_is_no_campaign(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(text)
@@ -246,19 +277,22 @@ def test_a_fact_must_be_a_number(tmp_path: Path) -> None:
 # --- settings ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("levels", "words"), [
-    ({"batch_size": 0}, "greater than or equal to 1"),
-    ({"decoding": "top_k"}, "give top_k if and only if decoding is 'top_k'"),
-    ({"top_p": 0.9}, "give top_p if and only if decoding is 'top_p'"),
-    ({"sampling_temperature": 0.5}, "greedy decoding does not sample"),
-    ({"n_gpus": 2}, "several need one of replicas"),
-    ({"parallelism": "tensor"}, "one GPU has no parallelism"),
-    ({"traffic": "constant"}, "give delay_min_s and delay_max_s"),
-    ({"traffic": "constant", "delay_min_s": 0.2, "delay_max_s": 0.1}, "delay_max_s must be at least delay_min_s"),
-    ({"traffic": "burst", "delay_min_s": 0.1, "delay_max_s": 0.2}, "needs burst_interval_s and burst_size"),
-    ({"burst_size": 2}, "needs burst_interval_s and burst_size"),
-    ({"n_prompts": 4, "batch_size": 8}, "n_prompts=4 is smaller than batch_size=8"),
-])
+@pytest.mark.parametrize(
+    ("levels", "words"),
+    [
+        ({"batch_size": 0}, "greater than or equal to 1"),
+        ({"decoding": "top_k"}, "give top_k if and only if decoding is 'top_k'"),
+        ({"top_p": 0.9}, "give top_p if and only if decoding is 'top_p'"),
+        ({"sampling_temperature": 0.5}, "greedy decoding does not sample"),
+        ({"n_gpus": 2}, "several need one of replicas"),
+        ({"parallelism": "tensor"}, "one GPU has no parallelism"),
+        ({"traffic": "constant"}, "give delay_min_s and delay_max_s"),
+        ({"traffic": "constant", "delay_min_s": 0.2, "delay_max_s": 0.1}, "delay_max_s must be at least delay_min_s"),
+        ({"traffic": "burst", "delay_min_s": 0.1, "delay_max_s": 0.2}, "needs burst_interval_s and burst_size"),
+        ({"burst_size": 2}, "needs burst_interval_s and burst_size"),
+        ({"n_prompts": 4, "batch_size": 8}, "n_prompts=4 is smaller than batch_size=8"),
+    ],
+)
 def test_levels_that_do_not_fit_together(levels: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match="1 validation error") as caught:
         Setting.model_validate({"model": "tiny-llama", **levels})
@@ -288,7 +322,7 @@ def test_a_campaign_given_directly() -> None:
 
 def test_an_unknown_top_level_key() -> None:
     merged = {**read_yaml(CONFIG / "default.yaml"), "reslts_dir": "x"}
-    with pytest.raises(ConfigError, match="configuration: reslts_dir: unknown key.*Did you mean results_dir"):
+    with pytest.raises(ConfigError, match=r"configuration: reslts_dir: unknown key.*Did you mean results_dir"):
         load(merged)
 
 

@@ -21,7 +21,11 @@ MODELS = read_models(ROOT / "config" / "models.yaml")
 
 def _campaign(**changes: Any) -> ResolvedCampaign:
     content = {
-        "name": "c", "title": "t", "description": "d", "seed": 1, "base": {"model": "llama-3.2-1b"},
+        "name": "c",
+        "title": "t",
+        "description": "d",
+        "seed": 1,
+        "base": {"model": "llama-3.2-1b"},
         "studies": {"s": {"question": "q", "vary": {"batch_size": [1, 2, 4, 8], "precision": ["float32", "float16"]}}},
         **changes,
     }
@@ -50,8 +54,10 @@ def test_the_thesis_grid_is_the_published_one(thesis: ResolvedCampaign) -> None:
     assert len({run.setting for run in runs}) == 2112
     assert Counter(run.levels.model for run in runs) == {"llama-3.2-1b": 2112, "llama-3.2-3b": 2112}
     with (PUBLISHED / "baker_grid_configs.csv").open() as file:
-        published = Counter((int(row["num_processes"]), int(row["batch_size"]), row["precision"], row["latency_level"])
-                            for row in csv.DictReader(file))
+        published = Counter(
+            (int(row["num_processes"]), int(row["batch_size"]), row["precision"], row["latency_level"])
+            for row in csv.DictReader(file)
+        )
     for model in thesis.models:
         ours = Counter(_published_name(run.levels) for run in runs if run.levels.model == model and run.cycle == 1)
         assert ours == published
@@ -63,7 +69,7 @@ def _published_name(levels: Setting) -> tuple[int, int, str, str]:
         "none": "no_latency",
         "constant": f"const_{levels.delay_min_s}_{levels.delay_max_s}",
         "burst": f"bursty_{levels.delay_min_s}_{levels.delay_max_s}_i{levels.burst_interval_s or 0:.0f}"
-                 f"_s{levels.burst_size}",
+        f"_s{levels.burst_size}",
     }[levels.traffic]
     return levels.n_gpus, levels.batch_size, precision, latency
 
@@ -76,11 +82,22 @@ def test_the_thesis_grid_has_the_published_setup(thesis: ResolvedCampaign) -> No
         assert levels.parallelism == ("none" if levels.n_gpus == 1 else "replicas_duplicated")
         assert levels.delay_every == "batch"
     with (PUBLISHED / "baker_grid_latency_levels.csv").open() as file:
-        published = {(row["delay_min_s"], row["delay_max_s"], row["burst_interval_s"], row["burst_size_batches"])
-                     for row in csv.DictReader(file)}
-    ours = {tuple("" if level is None else f"{level:.16g}" for level in (
-        run.levels.delay_min_s, run.levels.delay_max_s, run.levels.burst_interval_s, run.levels.burst_size))
-        for run in expand(thesis)}
+        published = {
+            (row["delay_min_s"], row["delay_max_s"], row["burst_interval_s"], row["burst_size_batches"])
+            for row in csv.DictReader(file)
+        }
+    ours = {
+        tuple(
+            "" if level is None else f"{level:.16g}"
+            for level in (
+                run.levels.delay_min_s,
+                run.levels.delay_max_s,
+                run.levels.burst_interval_s,
+                run.levels.burst_size,
+            )
+        )
+        for run in expand(thesis)
+    }
     assert ours == {tuple(level.removesuffix(".0") for level in levels) for levels in published}
 
 
@@ -112,10 +129,15 @@ def test_the_order_is_shuffled_by_the_seed_and_anew_in_every_cycle() -> None:
 
 
 def test_nearer_levels_win() -> None:
-    study = {"question": "q", "fixed": {"batch_size": 4, "n_input_tokens": 4}, "settings": [{"n_input_tokens": 8}],
-             "vary": {"precision": ["int8"]}}
-    (first, _) = expand(_campaign(base={"model": "llama-3.2-1b", "batch_size": 2, "precision": "float32"},
-                                  studies={"s": study}))
+    study = {
+        "question": "q",
+        "fixed": {"batch_size": 4, "n_input_tokens": 4},
+        "settings": [{"n_input_tokens": 8}],
+        "vary": {"precision": ["int8"]},
+    }
+    (first, _) = expand(
+        _campaign(base={"model": "llama-3.2-1b", "batch_size": 2, "precision": "float32"}, studies={"s": study})
+    )
     assert (first.levels.batch_size, first.levels.n_input_tokens, first.levels.precision) == (4, 8, "int8")
 
 
@@ -144,7 +166,7 @@ def test_setting_ids_are_readable_stable_and_distinct() -> None:
 def test_find_returns_the_run_or_says_what_it_looked_for() -> None:
     runs = expand(_campaign())
     assert find(runs, runs[5].run_id) is runs[5]
-    with pytest.raises(DesignError, match="'s/none.c1' is not in the design of 16 runs"):
+    with pytest.raises(DesignError, match=r"'s/none\.c1' is not in the design of 16 runs"):
         find(runs, "s/none.c1")
 
 
@@ -154,13 +176,17 @@ def test_find_returns_the_run_or_says_what_it_looked_for() -> None:
 def test_batch_size_zero() -> None:
     assert _refusal(vary={"batch_size": [0]}) == (
         "config/campaigns/c.yaml: studies.s.vary.batch_size: impossible setting: found 0. Expected: at least 1."
-        " All levels: model=llama-3.2-1b, batch_size=0.")
+        " All levels: model=llama-3.2-1b, batch_size=0."
+    )
 
 
-@pytest.mark.parametrize(("study", "key"), [
-    ({"fixed": {"batch_size": 0}}, "studies.s.fixed.batch_size"),
-    ({"settings": [{"batch_size": 0}]}, "studies.s.settings.batch_size"),
-])
+@pytest.mark.parametrize(
+    ("study", "key"),
+    [
+        ({"fixed": {"batch_size": 0}}, "studies.s.fixed.batch_size"),
+        ({"settings": [{"batch_size": 0}]}, "studies.s.settings.batch_size"),
+    ],
+)
 def test_the_key_at_fault_is_named(study: dict[str, Any], key: str) -> None:
     assert _refusal(**study).startswith(f"config/campaigns/c.yaml: {key}: impossible setting: found 0.")
 
@@ -174,7 +200,8 @@ def test_three_way_tensor_parallelism_of_eight_heads() -> None:
     message = _refusal(fixed={"model": "llama-3.2-3b", "parallelism": "tensor"}, vary={"n_gpus": [3]})
     assert message == (
         "config/campaigns/c.yaml: studies.s: tensor parallelism over n_gpus=3 GPUs cannot split the 8 key value heads"
-        " of llama-3.2-3b. Expected: a divisor of 8. Change n_gpus, or use replicas.")
+        " of llama-3.2-3b. Expected: a divisor of 8. Change n_gpus, or use replicas."
+    )
 
 
 @pytest.mark.parametrize("n_gpus", [2, 4, 8])
@@ -183,15 +210,20 @@ def test_tensor_parallelism_that_splits_the_heads(n_gpus: int) -> None:
     assert len(expand(_campaign(studies={"s": study}))) == 2
 
 
-@pytest.mark.parametrize(("levels", "words"), [
-    ({"precision": ["fp16"]}, "found 'fp16'. Known: bfloat16, float16, float32, int4, int8, tf32."),
-    ({"batch_size": ["many"]}, "found 'many'. Expected: a whole number."),
-    ({"batch_size": [1.5]}, "found 1.5. Expected: a whole number."),
-    ({"top_p": [0.9]}, "studies.s: impossible setting: decoding 'greedy' with top_p=0.9"),
-    ({"n_input_tokens": [131072]}, "n_input_tokens + n_output_tokens = 131200 do not fit llama-3.2-1b."
-                                   " Expected: at most 131072"),
-    ({"weights": ["hub"], "model": ["tiny-llama"]}, "tiny-llama is a shape of our own and has no weights on a hub"),
-])
+@pytest.mark.parametrize(
+    ("levels", "words"),
+    [
+        ({"precision": ["fp16"]}, "found 'fp16'. Known: bfloat16, float16, float32, int4, int8, tf32."),
+        ({"batch_size": ["many"]}, "found 'many'. Expected: a whole number."),
+        ({"batch_size": [1.5]}, "found 1.5. Expected: a whole number."),
+        ({"top_p": [0.9]}, "studies.s: impossible setting: decoding 'greedy' with top_p=0.9"),
+        (
+            {"n_input_tokens": [131072]},
+            "n_input_tokens + n_output_tokens = 131200 do not fit llama-3.2-1b. Expected: at most 131072",
+        ),
+        ({"weights": ["hub"], "model": ["tiny-llama"]}, "tiny-llama is a shape of our own and has no weights on a hub"),
+    ],
+)
 def test_impossible_settings(levels: dict[str, list[object]], words: str) -> None:
     assert words in _refusal(vary=levels)
 
@@ -199,5 +231,6 @@ def test_impossible_settings(levels: dict[str, list[object]], words: str) -> Non
 def test_a_setting_without_a_model() -> None:
     with pytest.raises(DesignError) as caught:
         expand(_campaign(base={}, studies={"s": {"question": "q"}}), "c.yaml")
-    assert str(caught.value) == ("c.yaml: studies.s: no setting says its model."
-                                 " Give model in base, or in fixed or vary of this study.")
+    assert str(caught.value) == (
+        "c.yaml: studies.s: no setting says its model. Give model in base, or in fixed or vary of this study."
+    )

@@ -41,5 +41,6 @@ def test_errors_exit_with_a_code_of_their_own(kind: type[StudyError]) -> None:
 
 def test_did_you_mean_lists_and_guesses() -> None:
     assert did_you_mean("batch_sise", ["precision", "batch_size"]) == (
-        "Known: batch_size, precision. Did you mean batch_size?")
+        "Known: batch_size, precision. Did you mean batch_size?"
+    )
     assert did_you_mean("zzz", ["a"]) == "Known: a."

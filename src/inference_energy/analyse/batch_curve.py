@@ -104,9 +104,10 @@ def _refuse_other_factors(known: pd.DataFrame, study: str) -> None:
     settings = known.groupby(["model", "precision", "batch_size"])["setting"].nunique()
     if (settings > 1).any():
         point = settings[settings > 1].index[0]
+        model, precision, batch_size = point
         raise AnalysisError(
             f"table runs, study {study}",
-            f"{settings[point]} settings at {point}",
+            f"{settings[point]} settings of {model}, {precision}, batch size {batch_size}",
             "one setting for each model, precision and batch size",
             "Pass a study, or rows, in which nothing else varies",
         )

@@ -187,10 +187,12 @@ def _why_no_ledger(ordered: pd.DataFrame, gaps_s: pd.Series) -> str | None:
     """Why a sitting's ledger cannot be drawn up; None if it can."""
     if (ordered["energy_method"] == "replay").any():
         return "replayed: its runs are no stretch of measuring"
+    if (ordered["energy_method"] == "codecarbon_estimate").any():
+        return "no counter: its energies are estimates"
     if len(ordered["visible_uuid_hash"].unique()) > 1:
         return "different devices were visible to its runs"
     if ordered[["counter_started_j", "counter_ended_j"]].isna().any(axis=None):
-        return "no counter: its energies are estimates"
+        return "the counter was not read"
     if ordered["rest_energy_j"].isna().any():
         return "no instant power between intervals"
     if (gaps_s < -_OVERLAP_S).any():

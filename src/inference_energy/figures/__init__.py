@@ -13,6 +13,19 @@ from inference_energy.figures.report import response
 from inference_energy.figures.style import Saved, save
 
 __all__ = [
-    "Saved", "batch_curve", "counter_against_power", "distribution", "energy_against_throughput", "equivalence",
-    "ledger", "response", "save", "throughput", "time_use", "trace", "variance", "warm_up", "window_spread",
+    "Saved",
+    "batch_curve",
+    "counter_against_power",
+    "distribution",
+    "energy_against_throughput",
+    "equivalence",
+    "ledger",
+    "response",
+    "save",
+    "throughput",
+    "time_use",
+    "trace",
+    "variance",
+    "warm_up",
+    "window_spread",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,6 +14,7 @@ from inference_energy.figures.style import (
     blank,
     canvas,
     colours,
+    curves,
     error_bars,
     label_ends,
     log_axis,
@@ -39,40 +42,56 @@ def distribution(runs: pd.DataFrame, summary: pd.DataFrame, title: str, caption:
     """
     shown = runs.dropna(subset=[ENERGY])
     if shown.empty or summary.empty:
-        return blank(title, caption)
+        return blank(title)
     figure, grid = canvas(title, caption, height_in=1.1 + 0.95 * len(summary))
     axes = grid[0, 0]
     palette = colours(shown["model"])
-    for row_number, (_, row) in enumerate(summary.iterrows()):
+    for place, (_, row) in enumerate(summary.iterrows()):
         points = shown if row["model"] == "all" else shown[shown["model"] == row["model"]]
-        colour = palette.get(row["model"], GREY)
-        settings = points.groupby("setting")[ENERGY].mean()
-        axes.plot(points[ENERGY].astype(float), row_number + spread(len(points), 0.26), "o", color=colour, alpha=0.5,
-                  markeredgewidth=0, markersize=5)
-        _range(axes, row_number - 0.26, settings.min(), settings.max(), f"max/min {_fold(row['max_over_min_fold'])}",
-               colour)
-        _range(axes, row_number + 0.26, row["energy_p05_j_per_output_token"], row["energy_p95_j_per_output_token"],
-               f"95/5 {_fold(row['p95_over_p5_fold'])}", colour, below=True)
-        median = row["energy_p50_j_per_output_token"]
-        axes.plot([median, median], [row_number - 0.2, row_number + 0.2], color="black", linewidth=2)
+        _settings(axes, place, row, points, palette.get(row["model"], GREY))
     log_axis(axes.xaxis, shown[ENERGY])
     names = ["all models" if model == "all" else model for model in summary["model"]]
-    axes.set_yticks(range(len(names)), [f"{name}\n{n} settings" for name, n in
-                                        zip(names, summary["n_settings"], strict=True)])
+    axes.set_yticks(
+        range(len(names)), [f"{name}\n{n} settings" for name, n in zip(names, summary["n_settings"], strict=True)]
+    )
     axes.set_ylim(len(names) - 0.45, -0.6)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(axis_label(ENERGY) + "; black: median")
     return figure
 
 
+def _settings(axes: Axes, place: int, row: pd.Series, points: pd.DataFrame, colour: str) -> None:
+    """Points, median and both fold ranges of one row of the summary."""
+    style: dict[str, Any] = {"color": colour, "alpha": 0.5, "markeredgewidth": 0, "markersize": 5}
+    axes.plot(points[ENERGY].astype(float), place + spread(len(points), 0.26), "o", **style)
+    settings = points.groupby("setting")[ENERGY].mean()
+    folds = f"max/min {_fold(row['max_over_min_fold'])}", f"95/5 {_fold(row['p95_over_p5_fold'])}"
+    low, high = row["energy_p05_j_per_output_token"], row["energy_p95_j_per_output_token"]
+    _range(axes, place - 0.26, settings.min(), settings.max(), folds[0], colour)
+    _range(axes, place + 0.26, low, high, folds[1], colour, below=True)
+    median = row["energy_p50_j_per_output_token"]
+    axes.plot([median, median], [place - 0.2, place + 0.2], color="black", linewidth=2)
+
+
 def _range(axes: Axes, height: float, low: float, high: float, text: str, colour: str, below: bool = False) -> None:
     if not low < high:
         return
-    axes.annotate("", (low, height), (high, height), arrowprops={"arrowstyle": "|-|,widthA=0.3,widthB=0.3",
-                                                                 "color": colour, "shrinkA": 0, "shrinkB": 0})
+    axes.annotate(
+        "",
+        (low, height),
+        (high, height),
+        arrowprops={"arrowstyle": "|-|,widthA=0.3,widthB=0.3", "color": colour, "shrinkA": 0, "shrinkB": 0},
+    )
     middle = (low * high) ** 0.5
-    axes.annotate(text, (middle, height), (0, -2 if below else 2), textcoords="offset points", ha="center",
-                  va="top" if below else "bottom", fontsize=9)
+    axes.annotate(
+        text,
+        (middle, height),
+        (0, -2 if below else 2),
+        textcoords="offset points",
+        ha="center",
+        va="top" if below else "bottom",
+        fontsize=9,
+    )
 
 
 def batch_curve(curve: pd.DataFrame, runs: pd.DataFrame, title: str, caption: str) -> Figure:
@@ -99,25 +118,26 @@ def energy_against_throughput(curve: pd.DataFrame, runs: pd.DataFrame, title: st
     """Energy per output token against throughput; arguments as of :func:`batch_curve`."""
     shown = curve.dropna(subset=[ENERGY, THROUGHPUT])
     if shown.empty:
-        return blank(title, caption)
+        return blank(title)
     figure, grid = canvas(title, caption, height_in=4.2)
     axes = grid[0, 0]
     palette, marks = colours(shown["model"]), shapes(shown["precision"])
     ends = []
-    for (model, precision), rows in shown.groupby(["model", "precision"]):
-        rows = rows.sort_values("batch_size")
+    for model, precision, rows in curves(shown):
         _points(axes, runs, model, precision, (THROUGHPUT, ENERGY), palette[model], marks[precision][0])
-        axes.plot(rows[THROUGHPUT].astype(float), rows[ENERGY].astype(float), marks[precision][0] + marks[precision][1],
-                  color=palette[model], markerfacecolor="white", markersize=8)
-        for place, offset in {0: (-7, 0), len(rows) - 1: (0, -11)}.items():
-            row = rows.iloc[place]
-            axes.annotate(f"{row['batch_size']}", (row[THROUGHPUT], row[ENERGY]), offset, textcoords="offset points",
-                          ha="right" if place == 0 else "center", va="center", fontsize=8, color=palette[model])
+        axes.plot(
+            rows[THROUGHPUT].astype(float),
+            rows[ENERGY].astype(float),
+            marks[precision][0] + marks[precision][1],
+            color=palette[model],
+            markerfacecolor="white",
+            markersize=8,
+        )
         ends.append((rows[THROUGHPUT].iloc[-1], rows[ENERGY].iloc[-1], f"{model} {precision}", palette[model]))
     log_axis(axes.xaxis, shown[THROUGHPUT])
     log_axis(axes.yaxis, shown[ENERGY])
     axes.margins(0.08)
-    axes.set(xlabel=axis_label(THROUGHPUT) + "; small numbers: batch size", ylabel=axis_label(ENERGY))
+    axes.set(xlabel=axis_label(THROUGHPUT), ylabel=axis_label(ENERGY))
     label_ends(axes, ends)
     return figure
 
@@ -125,16 +145,24 @@ def energy_against_throughput(curve: pd.DataFrame, runs: pd.DataFrame, title: st
 def _against_batch(curve: pd.DataFrame, runs: pd.DataFrame, name: str, title: str, caption: str) -> Figure:
     shown = curve.dropna(subset=[name])
     if shown.empty:
-        return blank(title, caption)
+        return blank(title)
     figure, grid = canvas(title, caption, height_in=4.2)
     axes = grid[0, 0]
     palette, marks = colours(shown["model"]), shapes(shown["precision"])
     ends = []
-    for (model, precision), rows in shown.groupby(["model", "precision"]):
-        rows, (marker, line) = rows.sort_values("batch_size"), marks[precision]
+    for model, precision, rows in curves(shown):
+        marker, line = marks[precision]
         _points(axes, runs, model, precision, ("batch_size", name), palette[model], marker)
-        axes.errorbar(rows["batch_size"].astype(float), rows[name].astype(float), error_bars(rows, name),
-                      color=palette[model], fmt=marker + line, markerfacecolor="white", markersize=8, capsize=3)
+        axes.errorbar(
+            rows["batch_size"].astype(float),
+            rows[name].astype(float),
+            error_bars(rows, name),
+            color=palette[model],
+            fmt=marker + line,
+            markerfacecolor="white",
+            markersize=8,
+            capsize=3,
+        )
         ends.append((rows["batch_size"].iloc[-1], rows[name].iloc[-1], f"{model} {precision}", palette[model]))
     ticks_at(axes.xaxis, shown["batch_size"].astype(float))
     log_axis(axes.yaxis, shown[name])
@@ -143,11 +171,20 @@ def _against_batch(curve: pd.DataFrame, runs: pd.DataFrame, name: str, title: st
     return figure
 
 
-def _points(axes: Axes, runs: pd.DataFrame, model: str, precision: str, names: tuple[str, str], colour: str,
-            marker: str) -> None:
+def _points(
+    axes: Axes, runs: pd.DataFrame, model: str, precision: str, names: tuple[str, str], colour: str, marker: str
+) -> None:
     chosen = runs[(runs["model"] == model) & (runs["precision"] == precision)].dropna(subset=list(names))
-    axes.plot(chosen[names[0]].astype(float), chosen[names[1]].astype(float), marker, color=colour, alpha=0.8,
-              markersize=2.5, markeredgewidth=0, zorder=4)
+    axes.plot(
+        chosen[names[0]].astype(float),
+        chosen[names[1]].astype(float),
+        marker,
+        color=colour,
+        alpha=0.8,
+        markersize=2.5,
+        markeredgewidth=0,
+        zorder=4,
+    )
 
 
 def variance(rows: pd.DataFrame, title: str, caption: str) -> Figure:
@@ -160,24 +197,41 @@ def variance(rows: pd.DataFrame, title: str, caption: str) -> Figure:
     title, caption : str
         The finding and the small print.
     """
-    words = {"setting": "between settings", "cycle": "between cycles\nof one setting",
-             "window": "between windows\nof one run"}
+    words = {
+        "setting": "between settings",
+        "cycle": "between cycles\nof one setting",
+        "window": "between windows\nof one run",
+    }
     shown = rows[rows["component"].isin(list(words))].dropna(subset=["cv"])
     if shown.empty:
-        return blank(title, caption)
+        return blank(title)
     shown = shown.set_index("component").reindex([key for key in words if key in set(shown["component"])]).reset_index()
     figure, grid = canvas(title, caption, height_in=2.5)
     axes = grid[0, 0]
     places = list(range(len(shown)))
     positive = shown["cv"].astype(float).clip(lower=1e-4) * 100
     for place in places:
-        axes.errorbar(positive[place], place, xerr=error_bars(shown, "cv")[:, [place]] * 100, fmt="o", markersize=8,
-                      color=COLOURS[place % len(COLOURS)], capsize=4)
-        share = shown["variance_fraction"].iloc[place]
-        axes.annotate(f"CV {short(positive[place])} %; {share * 100:.2f} % of the variance", (positive[place], place),
-                      (0, 9), textcoords="offset points", ha="center", fontsize=9)
-    log_axis(axes.xaxis, [*positive, positive.min() / 8, positive.max() * 8])
-    axes.set_xlim(positive.min() / 8, positive.max() * 8)
+        axes.errorbar(
+            positive[place],
+            place,
+            xerr=error_bars(shown, "cv")[:, [place]] * 100,
+            fmt="o",
+            markersize=8,
+            color=COLOURS[place % len(COLOURS)],
+            capsize=4,
+        )
+        percent = shown["variance_fraction"].iloc[place] * 100
+        share = f"{percent:.2f} %" if percent >= 0.01 else "less than 0.01 %"
+        axes.annotate(
+            f"CV {short(positive[place])} %; {share} of the variance",
+            (positive[place], place),
+            (0, 9),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+        )
+    log_axis(axes.xaxis, [*positive, positive.min() / 20, positive.max() * 8])
+    axes.set_xlim(positive.min() / 20, positive.max() * 8)
     axes.set_yticks(places, [words[key] for key in shown["component"]])
     axes.set_ylim(len(places) - 0.6, -0.7)
     axes.set_xlabel("Coefficient of variation of energy per output token (%)")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from inference_energy.figures.style import COLOURS, GREY, blank, canvas, error_bars, log_axis
 
 PROTOCOLS = {"forward_passes": "three forward passes", "steady": "until iterations agree"}
 STATES = {True: ("measured", COLOURS[0], COLOURS[0]), False: ("warm-up", COLOURS[1], "white")}
+VERDICTS = {"equivalent": COLOURS[2], "different": COLOURS[1], "undecided": GREY}
 STEP = "duration_s_per_step"
 
 
@@ -29,11 +34,18 @@ def warm_up(iterations: pd.DataFrame, title: str, caption: str) -> Figure:
     """
     shown = iterations.dropna(subset=[STEP])
     if shown.empty:
-        return blank(title, caption)
+        return blank(title)
     kernels = sorted(shown["attention"].unique())
     protocols = [name for name in PROTOCOLS if name in set(shown["warmup"])]
-    figure, grid = canvas(title, caption, height_in=0.5 + 2.5 * len(protocols), nrows=len(protocols), ncols=len(kernels),
-                          sharex=True, sharey=True)
+    figure, grid = canvas(
+        title,
+        caption,
+        height_in=0.5 + 2.5 * len(protocols),
+        nrows=len(protocols),
+        ncols=len(kernels),
+        sharex=True,
+        sharey=True,
+    )
     for row, protocol in zip(grid, protocols, strict=True):
         row[0].set_ylabel("Duration per decoding step (ms)")
         for axes, kernel in zip(row, kernels, strict=True):
@@ -44,8 +56,11 @@ def warm_up(iterations: pd.DataFrame, title: str, caption: str) -> Figure:
             axes.set_title(f"{kernel}, {PROTOCOLS[protocol]}", fontsize=9, loc="left")
     for axes in grid[-1]:
         axes.set_xlabel("Iteration, as it ran")
-    handles = [Line2D([], [], color=edge, marker="o", linewidth=0, markerfacecolor=face, label=word)
-               for word, edge, face in STATES.values()]
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles = [
+        Line2D([], [], color=edge, marker="o", linewidth=0, markerfacecolor=face, label=word)
+        for word, edge, face in STATES.values()
+    ]
     grid[0, -1].legend(handles=handles, frameon=False, loc="upper right", handletextpad=0.1)
     return figure
 
@@ -73,32 +88,52 @@ def equivalence(rows: pd.DataFrame, runs: pd.DataFrame, title: str, caption: str
     """
     shown = rows.dropna(subset=["level_over_baseline_ratio"]).reset_index(drop=True)
     if shown.empty:
-        return blank(title, caption)
+        return blank(title)
     figure, grid = canvas(title, caption, height_in=1.2 + 0.5 * len(shown))
     axes = grid[0, 0]
     margin = float(shown["margin_fraction"].iloc[0])
     axes.axvspan(1 - margin, 1 + margin, color=COLOURS[2], alpha=0.14, linewidth=0)
     axes.axvline(1, color=COLOURS[2], linewidth=1)
-    axes.annotate(f"counts as equal: ± {margin * 100:g} %", (1, 1), (0, 3), xycoords=("data", "axes fraction"),
-                  textcoords="offset points", ha="center", color=COLOURS[2], fontsize=9)
-    verdicts = {"equivalent": COLOURS[2], "different": COLOURS[1], "undecided": GREY}
-    for place, row in shown.iterrows():
-        colour = verdicts.get(row["verdict"], GREY)
-        per_cycle = _ratios(runs, row)
-        axes.plot(per_cycle, [place + 0.22] * len(per_cycle), "o", color="black", alpha=0.4, markersize=4,
-                  markeredgewidth=0)
-        axes.errorbar(row["level_over_baseline_ratio"], place, fmt="D", color=colour, capsize=4,
-                      xerr=error_bars(shown.iloc[[place]], "level_over_baseline_ratio"))
-        axes.annotate(row["verdict"], (1, place), (5, 0), xycoords=("axes fraction", "data"), va="center", color=colour,
-                      textcoords="offset points", fontsize=9)
-    axes.set_yticks(range(len(shown)), [f"{row['model']} {row['precision']}\nbatch {row['batch_size']},"
-                                        f" {row['attention']}" for _, row in shown.iterrows()])
+    axes.annotate(
+        f"counts as equal: ± {margin * 100:g} %",
+        (1, 1),
+        (0, 3),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="center",
+        color=COLOURS[2],
+        fontsize=9,
+    )
+    for place, (_, row) in enumerate(shown.iterrows()):
+        _comparison(axes, place, row, error_bars(shown.iloc[[place]], "level_over_baseline_ratio"), _ratios(runs, row))
+    axes.set_yticks(
+        range(len(shown)),
+        [
+            f"{row['model']} {row['precision']}\nbatch {row['batch_size']}, {row['attention']}"
+            for _, row in shown.iterrows()
+        ],
+    )
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     first = shown.iloc[0]
-    axes.set_xlabel(f"Energy per output token: {first['level']} over {first['baseline']} (ratio);"
-                    " small points: single cycles")
+    axes.set_xlabel(
+        f"Energy per output token: {first['level']} over {first['baseline']} (ratio); small points: single cycles"
+    )
     return figure
+
+
+def _comparison(axes: Axes, place: int, row: pd.Series, bar: np.ndarray, per_cycle: list[float]) -> None:
+    colour = VERDICTS.get(row["verdict"], GREY)
+    style: dict[str, Any] = {"color": "black", "alpha": 0.4, "markersize": 4, "markeredgewidth": 0}
+    axes.plot(per_cycle, [place + 0.22] * len(per_cycle), "o", **style)
+    axes.errorbar(row["level_over_baseline_ratio"], place, xerr=bar, fmt="D", color=colour, capsize=4)
+    where: dict[str, Any] = {
+        "xy": (1, place),
+        "xytext": (5, 0),
+        "xycoords": ("axes fraction", "data"),
+        "textcoords": "offset points",
+    }
+    axes.annotate(row["verdict"], **where, va="center", color=colour, fontsize=9)
 
 
 def _ratios(runs: pd.DataFrame, row: pd.Series) -> list[float]:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from inference_energy.figures.style import COLOURS, GREY, LIGHT, blank, canvas, colours, spread, ticks_at
 from inference_energy.units import axis_label
 
 PHASES: dict[str, tuple[str, str]] = {
-    "measured": ("measured windows", COLOURS[0]), "warmup": ("warm-up", COLOURS[4]), "load": ("loading", COLOURS[3]),
-    "idle": ("idle", COLOURS[5]), "rest": ("rest", LIGHT)}
+    "measured": ("measured windows", COLOURS[0]),
+    "warmup": ("warm-up", COLOURS[4]),
+    "load": ("loading", COLOURS[3]),
+    "idle": ("idle", COLOURS[5]),
+    "rest": ("rest", LIGHT),
+}
 SHADES = {"idle": COLOURS[5], "load": COLOURS[3], "warmup": COLOURS[4], "window": COLOURS[0], "idle_loaded": COLOURS[2]}
 PHASE_WORDS = {"idle": "idle", "load": "load", "warmup": "warm-up", "window": "window", "idle_loaded": "idle, loaded"}
 
@@ -28,7 +34,7 @@ def time_use(quality: pd.DataFrame, title: str, caption: str) -> Figure:
     """
     rows = _sittings(quality)
     if rows.empty or rows["measured_fraction"].isna().all():
-        return blank(title, caption)
+        return blank(title)
     figure, grid = canvas(title, caption, height_in=1.1 + 0.42 * len(rows))
     axes = grid[0, 0]
     left = np.zeros(len(rows))
@@ -60,22 +66,23 @@ def counter_against_power(windows: pd.DataFrame, title: str, caption: str) -> Fi
     """
     shown = windows.dropna(subset=["counter_over_power_ratio", "power_mean_w"])
     if shown.empty:
-        return blank(title, caption)
+        return blank(title)
     figure, grid = canvas(title, caption, height_in=3.6, ncols=2, sharey=True, width_ratios=(4, 1))
     points, distribution = grid[0]
     ratios = shown["counter_over_power_ratio"].to_numpy(float)
     for axes in (points, distribution):
         axes.axhspan(0.99, 1.01, color=COLOURS[2], alpha=0.14, linewidth=0)
         axes.axhline(1.0, color=COLOURS[2], linewidth=1)
-    points.plot(shown["power_mean_w"].astype(float), ratios, "o", color=COLOURS[0], alpha=0.45, markersize=4,
-                markeredgewidth=0)
+    points.plot(
+        shown["power_mean_w"].astype(float), ratios, "o", color=COLOURS[0], alpha=0.45, markersize=4, markeredgewidth=0
+    )
     points.set(xlabel=axis_label("power_mean_w"), ylabel="Counter over integrated power (ratio)")
-    points.text(0.01, 1.0097, "within 1 %", color=COLOURS[2], va="top", fontsize=9,
-                transform=points.get_yaxis_transform())
+    points.text(
+        0.01, 1.0097, "within 1 %", color=COLOURS[2], va="top", fontsize=9, transform=points.get_yaxis_transform()
+    )
     distribution.hist(ratios, bins=40, orientation="horizontal", color=COLOURS[0])
     distribution.axhline(float(np.median(ratios)), color="black", linewidth=1.2)
-    distribution.annotate(f"median {np.median(ratios):.4f}", (1, float(np.median(ratios))), (0, 3), ha="right",
-                          xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=9)
+    distribution.set_title(f"median {np.median(ratios):.4f}", fontsize=9)
     distribution.set_xlabel("Number of windows")
     furthest = max(0.013, float(np.abs(ratios - 1).max()) * 1.1)
     points.set_ylim(1 - furthest, 1 + furthest)
@@ -95,7 +102,7 @@ def ledger(quality: pd.DataFrame, title: str, caption: str) -> Figure:
     rows = _sittings(quality)
     rows = rows.dropna(subset=["counter_energy_j", "ledger_closure_fraction"])
     if rows.empty:
-        return blank(title, caption)
+        return blank(title)
     figure, grid = canvas(title, caption, height_in=1.3 + 0.5 * len(rows))
     axes = grid[0, 0]
     left = np.zeros(len(rows))
@@ -107,8 +114,14 @@ def ledger(quality: pd.DataFrame, title: str, caption: str) -> Figure:
     for index, (_, row) in enumerate(rows.iterrows()):
         counter = row["counter_energy_j"] / 1e3
         axes.plot([counter, counter], [index - 0.4, index + 0.4], color="black", linewidth=2)
-        axes.annotate(f"parts − counter: {row['ledger_closure_fraction'] * 100:+.2f} %",
-                      (max(counter, left[index]), index), (6, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.annotate(
+            f"parts − counter: {round(row['ledger_closure_fraction'] * 100, 2) + 0.0:+.2f} %",
+            (max(counter, left[index]), index),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
     axes.set_xlim(0, max(left.max(), rows["counter_energy_j"].max() / 1e3) * 1.32)
     axes.set_yticks(range(len(rows)), _sitting_names(rows))
     axes.invert_yaxis()
@@ -124,25 +137,42 @@ def window_spread(runs: pd.DataFrame, title: str, caption: str) -> Figure:
     Parameters
     ----------
     runs : DataFrame
-        Table `runs`, those with numbers.
+        Table `runs`, those with numbers and a steady warm-up.
     title, caption : str
         The finding and the small print.
     """
     shown = runs.dropna(subset=["window_cv"])
     if shown.empty:
-        return blank(title, caption)
+        return blank(title)
     figure, grid = canvas(title, caption, height_in=3.4)
     axes = grid[0, 0]
     palette = colours(shown["model"])
-    for index, (model, rows) in enumerate(shown.groupby("model")):
+    for index, model in enumerate(palette):
+        rows = shown[shown["model"] == model]
         offset = 1 + 0.05 * (index - (len(palette) - 1) / 2) * 2
         batch = rows["batch_size"].to_numpy(float) * offset * (1 + spread(len(rows), 0.05))
-        axes.plot(batch, rows["window_cv"].to_numpy(float) * 100, "o", color=palette[model], alpha=0.6, label=model,
-                  markersize=5, markeredgewidth=0)
+        axes.plot(
+            batch,
+            rows["window_cv"].to_numpy(float) * 100,
+            "o",
+            color=palette[model],
+            alpha=0.6,
+            label=model,
+            markersize=5,
+            markeredgewidth=0,
+        )
     median = float(shown["window_cv"].median()) * 100
     axes.axhline(median, color=GREY, linewidth=1, linestyle="--")
-    axes.annotate(f"median {median:.2g} %", (1, median), (4, 0), xycoords=("axes fraction", "data"),
-                  textcoords="offset points", va="center", fontsize=9, color=GREY)
+    axes.annotate(
+        f"median {median:.2g} %",
+        (1, median),
+        (4, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="center",
+        fontsize=9,
+        color=GREY,
+    )
     ticks_at(axes.xaxis, shown["batch_size"].astype(float))
     axes.set_ylim(bottom=0)
     axes.set(xlabel="Batch size", ylabel="CV between windows of a run (%)")
@@ -161,7 +191,7 @@ def trace(samples: pd.DataFrame, intervals: pd.DataFrame, title: str, caption: s
         The finding and the small print.
     """
     if samples.empty:
-        return blank(title, caption)
+        return blank(title)
     figure, grid = canvas(title, caption, height_in=3.3)
     axes = grid[0, 0]
     ordered = samples.sort_values("time_s")
@@ -172,8 +202,15 @@ def trace(samples: pd.DataFrame, intervals: pd.DataFrame, title: str, caption: s
         axes.axvspan(row["opened_s"], row["closed_s"], color=SHADES[row["phase"]], alpha=0.22, linewidth=0)
         name = PHASE_WORDS[row["phase"]] + (f" {row['index'] + 1}" if row["phase"] == "window" else "")
         wide = row["closed_s"] - row["opened_s"] > 0.011 * length * len(name)
-        axes.text((row["opened_s"] + row["closed_s"]) / 2, top * 0.985, name, ha="center", va="top", fontsize=9,
-                  rotation=0 if wide else 90)
+        axes.text(
+            (row["opened_s"] + row["closed_s"]) / 2,
+            top * 0.985,
+            name,
+            ha="center",
+            va="top",
+            fontsize=9,
+            rotation=0 if wide else 90,
+        )
     axes.set_ylim(0, top)
     axes.set_xlim(min(time[0], 0), time[-1])
     axes.set(xlabel="Time since the run started (s)", ylabel=axis_label("power_w"))
@@ -189,11 +226,16 @@ def _sitting_names(rows: pd.DataFrame) -> list[str]:
     return [f"{sitting}\n{n} runs" for sitting, n in zip(rows["sitting"], rows["n_runs"], strict=True)]
 
 
-def _key_above(axes: object, entries: list[tuple[str, str]]) -> None:
-    from matplotlib.patches import Patch
-
+def _key_above(axes: Axes, entries: list[tuple[str, str]]) -> None:
     handles = [Patch(color=colour, label=name) for name, colour in entries]
-    axes.legend(handles=handles, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(entries),  # type: ignore[attr-defined]
-                handlelength=1, handleheight=1, columnspacing=1.2, borderaxespad=0.2)
-
-
+    axes.legend(
+        handles=handles,
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=len(entries),
+        handlelength=1,
+        handleheight=1,
+        columnspacing=1.2,
+        borderaxespad=0.2,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,12 +24,26 @@ GREY, LIGHT = "#5a5a5a", "#d9d9d9"
 MARKERS, LINES = ("o", "s", "^", "D", "v", "P"), ("-", "--", "-.", ":")
 WIDTH_IN, TITLE_IN, CAPTION_IN = 8.0, 0.235, 0.155
 
-mpl.rcParams.update({
-    "font.family": "DejaVu Sans", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.edgecolor": GREY, "axes.grid": True, "grid.color": "#ececec", "axes.axisbelow": True,
-    "xtick.color": GREY, "ytick.color": GREY, "xtick.labelcolor": "black", "ytick.labelcolor": "black",
-    "svg.hashsalt": "inference-energy", "svg.fonttype": "path", "lines.linewidth": 1.6, "lines.markersize": 6,
-})
+mpl.rcParams.update(
+    {
+        "font.family": "DejaVu Sans",
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": GREY,
+        "axes.grid": True,
+        "grid.color": "#ececec",
+        "axes.axisbelow": True,
+        "xtick.color": GREY,
+        "ytick.color": GREY,
+        "xtick.labelcolor": "black",
+        "ytick.labelcolor": "black",
+        "svg.hashsalt": "inference-energy",
+        "svg.fonttype": "path",
+        "lines.linewidth": 1.6,
+        "lines.markersize": 6,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -60,22 +75,37 @@ def canvas(title: str, caption: str, height_in: float = 3.9, **grid: Any) -> tup
     Figure, numpy.ndarray of Axes
         Axes as rows x columns.
     """
-    title_lines, caption_lines = textwrap.wrap(title, 76), textwrap.wrap(caption, 128)
+    title_lines, caption_lines = _lines(title, 76), _lines(caption, 120)
     above, below = TITLE_IN * len(title_lines) + 0.2, CAPTION_IN * len(caption_lines) + 0.15
     total = height_in + above + below
     figure = Figure(figsize=(WIDTH_IN, total))
     figure.set_layout_engine("constrained", rect=(0.008, below / total, 0.984, height_in / total))
-    figure.text(0.012, 1 - 0.1 / total, "\n".join(title_lines), ha="left", va="top", fontsize=12, fontweight="bold",
-                linespacing=1.25)
-    figure.text(0.012, 0.08 / total, "\n".join(caption_lines), ha="left", va="bottom", fontsize=7.8, color=GREY,
-                linespacing=1.3)
+    figure.text(
+        0.012,
+        1 - 0.1 / total,
+        "\n".join(title_lines),
+        ha="left",
+        va="top",
+        fontsize=12,
+        fontweight="bold",
+        linespacing=1.25,
+    )
+    figure.text(
+        0.012, 0.08 / total, "\n".join(caption_lines), ha="left", va="bottom", fontsize=7.8, color=GREY, linespacing=1.3
+    )
     figure.finding = title  # type: ignore[attr-defined]  # read by save()
     return figure, figure.subplots(squeeze=False, **grid)
 
 
-def blank(title: str, caption: str) -> Figure:
+def _lines(text: str, width: int) -> list[str]:
+    """`text` wrapped; a number keeps its unit beside it, and names with hyphens stay whole."""
+    tied = re.sub(r"(\d) (?=%|[mkM]?[JWs]\b|kWh\b|min\b|h\b|runs?\b)", "\\1\u00a0", text)
+    return textwrap.wrap(tied, width, break_on_hyphens=False)
+
+
+def blank(title: str) -> Figure:
     """A figure that says why there is none."""
-    figure, axes = canvas(title, caption, height_in=0.5)
+    figure, axes = canvas(title, "", height_in=0.15)
     axes[0, 0].set_axis_off()
     return figure
 
@@ -96,8 +126,10 @@ def colours(names: Iterable[str]) -> dict[str, str]:
 
 def shapes(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """A marker and a line for each of the sorted `names`."""
-    return {name: (MARKERS[index % len(MARKERS)], LINES[index % len(LINES)])
-            for index, name in enumerate(sorted(set(names)))}
+    return {
+        name: (MARKERS[index % len(MARKERS)], LINES[index % len(LINES)])
+        for index, name in enumerate(sorted(set(names)))
+    }
 
 
 def log_axis(axis: Any, values: Sequence[float] | pd.Series) -> None:
@@ -105,9 +137,8 @@ def log_axis(axis: Any, values: Sequence[float] | pd.Series) -> None:
     finite = np.asarray([value for value in values if np.isfinite(value) and value > 0], dtype=float)
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     decades = np.log10(finite.max() / finite.min()) if len(finite) else 1.0
-    steps = (1.0, 2.0, 5.0) if decades < 2.6 else (1.0,)
-    if decades < 0.6:
-        steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+    fine_to_coarse = {0.6: (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0), 1.1: (1.0, 2.0, 3.0, 5.0), 2.6: (1.0, 2.0, 5.0)}
+    steps = next((steps for limit, steps in fine_to_coarse.items() if decades < limit), (1.0,))
     axis.set_major_locator(LogLocator(subs=steps, numticks=30))
     axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(plain_tick))
@@ -124,6 +155,14 @@ def ticks_at(axis: Any, values: Iterable[float]) -> None:
 def plain_tick(value: float, _position: int | None = None) -> str:
     """``0.05``, ``20``, ``5,000``."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
+
+
+def joule_tick(value: float, _position: int | None = None) -> str:
+    """``50 J``, ``10 kJ``, ``1 MJ``, for axes over many decades."""
+    for scale, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:g} {prefix}J"
+    return f"{value:g} J"
 
 
 def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]], gap: float = 0.075) -> None:
@@ -152,13 +191,36 @@ def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]], gap: float
     for index in range(len(heights) - 2, -1, -1):
         heights[index] = min(heights[index], heights[index + 1] - gap)
     for height, (_, x, y, text, colour) in zip(heights, placed, strict=True):
-        axes.annotate(text, (x, y), (1.02, height), textcoords="axes fraction", color=colour, va="center", fontsize=9,
-                      arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4})
+        axes.annotate(
+            text,
+            (x, y),
+            (1.02, height),
+            textcoords="axes fraction",
+            color=colour,
+            va="center",
+            fontsize=9,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4},
+        )
 
 
 def short(value: float) -> str:
     """Two significant digits without an exponent: ``124``, ``1.6``, ``0.03``."""
     return f"{value:,.0f}" if abs(value) >= 9.95 else f"{value:.2g}"
+
+
+def curves(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    """Model, precision and rows by batch size of every curve in `frame`."""
+    pairs = sorted(
+        {(str(model), str(precision)) for model, precision in zip(frame["model"], frame["precision"], strict=True)}
+    )
+    return [
+        (
+            model,
+            precision,
+            frame[(frame["model"] == model) & (frame["precision"] == precision)].sort_values("batch_size"),
+        )
+        for model, precision in pairs
+    ]
 
 
 def error_bars(frame: pd.DataFrame, name: str) -> np.ndarray:

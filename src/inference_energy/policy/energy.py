@@ -19,6 +19,7 @@ from inference_energy.policy.wording import (
     not_measured,
     percent,
     quantity,
+    row_with,
     span,
     table,
 )
@@ -31,7 +32,7 @@ def summary(evidence: Evidence) -> pd.DataFrame:
     rows = evidence.energy_summary
     if rows.empty:
         return rows
-    study = "batching" if "batching" in set(rows["study"]) else rows.loc[rows["n_settings"].idxmax(), "study"]
+    study = "batching" if "batching" in set(rows["study"]) else row_with(rows, "n_settings")["study"]
     chosen = rows[rows["study"] == study]
     named = chosen[chosen["model"] != "all"]
     return pd.concat([named, chosen[chosen["model"] == "all"]]) if len(named) > 1 else (named if len(named) else chosen)
@@ -126,7 +127,7 @@ def throughput(evidence: Evidence) -> Finding:
     if not ends:
         return not_measured("more than one batch size")
     ratios = {each: last[name] / first[name] for each, first, last in ends}
-    best = evidence.batch_curve.loc[evidence.batch_curve[name].idxmax()]
+    best = row_with(evidence.batch_curve, name)
     return Finding(
         f"{_from_to(ends)} throughput {_changes(ratios)}.",
         f"The fastest setting is {best['model']} {best['precision']} at batch {best['batch_size']}:"
@@ -172,7 +173,9 @@ def _faster_is_frugal(rows: pd.DataFrame, name: str) -> np.ndarray:
     speed, energy = rows[name].to_numpy(float), rows[ENERGY].to_numpy(float)
     first, second = np.triu_indices(len(rows), k=1)
     distinct = speed[first] != speed[second]
-    return (((speed[first] - speed[second]) * (energy[first] - energy[second])) < 0)[distinct]
+    opposite: np.ndarray = ((speed[first] - speed[second]) * (energy[first] - energy[second])) < 0
+    compared: np.ndarray = opposite[distinct]
+    return compared
 
 
 def variance(evidence: Evidence) -> Finding:
@@ -180,18 +183,18 @@ def variance(evidence: Evidence) -> Finding:
     rows = variance_rows(evidence)
     if rows.empty:
         return not_measured("the split of the variance")
-    by = rows.set_index("component")
+    by = {str(row["component"]): row for _, row in rows.iterrows()}
     parts = {
         "setting": "lies between settings",
         "cycle": "between cycles of one setting",
         "window": "between windows of one run",
     }
-    shares = [f"{percent(by.loc[key, 'variance_fraction'])} {words}" for key, words in parts.items() if key in by.index]
+    shares = [f"{percent(by[key]['variance_fraction'])} {words}" for key, words in parts.items() if key in by]
     confidence = evidence.assumptions.confidence
     sizes = [
-        f"{words.removeprefix('lies ')}: {percent(by.loc[key, 'cv'])} ({_percent_interval(by.loc[key], confidence)})"
+        f"{words.removeprefix('lies ')}: {percent(by[key]['cv'])} ({_percent_interval(by[key], confidence)})"
         for key, words in parts.items()
-        if key in by.index
+        if key in by
     ]
     return Finding(
         f"Of the variance of energy per token (its logarithm) {listed(shares)}.",

@@ -13,6 +13,7 @@ import pandas as pd
 
 from inference_energy import tables
 from inference_energy.errors import AnalysisError
+from inference_energy.policy.wording import counted
 
 #: How each instrument is named to a reader: a measurement is never mixed up with an estimate.
 METHODS: dict[str, str] = {
@@ -191,13 +192,20 @@ def read_assumptions(path: Path) -> Assumptions:
     )
 
 
+def runs_of(evidence: Evidence, study: str) -> pd.DataFrame:
+    """Runs with numbers of one study."""
+    return evidence.ok[evidence.ok["study"] == study]
+
+
 def footer(about: About) -> dict[str, str]:
     """What every page ends with: campaign, commit and versions."""
     versions = ", ".join(f"{name} {version}" for name, version in sorted(about.versions.items()))
     return {"Campaign": f"{about.campaign}: {about.title}", "Commit": about.commit, "Versions": versions}
 
 
-def caption(evidence: Evidence, point: str, runs: pd.DataFrame | None = None) -> str:
+def caption(
+    evidence: Evidence, point: str, runs: pd.DataFrame | None = None, devices: str = "the devices that take part"
+) -> str:
     """The small print of a figure: what a point is, model, weights, machine, method, number of runs.
 
     Parameters
@@ -208,6 +216,8 @@ def caption(evidence: Evidence, point: str, runs: pd.DataFrame | None = None) ->
         What one mark of the figure is.
     runs : DataFrame, optional
         Runs the figure shows; all with numbers unless given.
+    devices : str, optional
+        Whose energy is meant.
     """
     shown = evidence.ok if runs is None else runs
     models = ", ".join(sorted(shown["model"].dropna().unique())) or "no model"
@@ -216,7 +226,7 @@ def caption(evidence: Evidence, point: str, runs: pd.DataFrame | None = None) ->
     words = evidence.method_words
     return (
         f"{point[0].upper()}{point[1:]}. {models} with {weights} weights on {machine}; {words},"
-        f" of the devices that take part, idle power included. n = {len(shown):,} runs of campaign"
+        f" of {devices}, idle power included. n = {counted(len(shown), 'run')} of campaign"
         f" {evidence.about.campaign}."
     )
 

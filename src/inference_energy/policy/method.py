@@ -5,7 +5,18 @@ from __future__ import annotations
 import pandas as pd
 
 from inference_energy.policy.evidence import Evidence
-from inference_energy.policy.wording import Finding, fold, known, level, listed, not_measured, number, percent, quantity
+from inference_energy.policy.wording import (
+    Finding,
+    fold,
+    furthest_from_one,
+    known,
+    level,
+    listed,
+    not_measured,
+    number,
+    percent,
+    quantity,
+)
 
 STEP = "duration_s_per_step"
 N_STEADY = 3  #: last iterations of a run whose median is called its steady level
@@ -71,7 +82,7 @@ def _energy_effect(evidence: Evidence) -> str:
     rows = rows.dropna(subset=["level_over_baseline_ratio"])
     if rows.empty:
         return ""
-    worst = rows.loc[rows["level_over_baseline_ratio"].sub(1).abs().idxmax()]
+    worst = furthest_from_one(rows, "level_over_baseline_ratio")
     return (
         f" Energy per output token over the windows was {_ratio(worst, evidence.assumptions.confidence)} times that"
         f" after a steady warm-up ({worst['attention']}): {worst['verdict']}."
@@ -94,7 +105,7 @@ def launcher(evidence: Evidence) -> Finding:
     margin = percent(rows["margin_fraction"].iloc[0], 1)
     verdicts = rows["verdict"].value_counts()
     counts = listed([f"{count} {verdict}" for verdict, count in verdicts.items()])
-    worst = rows.loc[rows["level_over_baseline_ratio"].sub(1).abs().idxmax()]
+    worst = furthest_from_one(rows, "level_over_baseline_ratio")
     who = f"{worst['model']} {worst['precision']} batch {worst['batch_size']}"
     confidence = evidence.assumptions.confidence
     return Finding(

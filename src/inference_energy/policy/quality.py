@@ -8,6 +8,7 @@ from inference_energy.policy.evidence import Evidence
 from inference_energy.policy.wording import (
     Finding,
     Prose,
+    bullets,
     counted,
     duration,
     known,
@@ -16,6 +17,7 @@ from inference_energy.policy.wording import (
     number,
     percent,
     quantity,
+    row_with,
     table,
 )
 
@@ -74,7 +76,7 @@ def counter_against_power(evidence: Evidence) -> Finding:
     ratios = evidence.windows["counter_over_power_ratio"].dropna()
     if ratios.empty:
         return not_measured(f"the counter against integrated power ({evidence.method_words})")
-    median, low, high = ratios.median(), ratios.quantile(0.05), ratios.quantile(0.95)
+    low, median, high = (float(ratios.quantile(share)) for share in (0.05, 0.5, 0.95))
     inside = float(((ratios - 1).abs() <= WITHIN_FRACTION).mean())
     return Finding(
         f"Counter over integrated instant power: median {number(median, 4)},"
@@ -94,38 +96,47 @@ def ledger(evidence: Evidence) -> Finding:
     sittings = evidence.campaign_quality[evidence.campaign_quality["sitting"] != "all"]["ledger_closure_fraction"]
     worst = sittings.abs().max() if len(sittings.dropna()) else abs(closure)
     share = row["window_energy_j"] / row["counter_energy_j"]
+    whole = f"the counter's {quantity(row['counter_energy_j'], 'J')}"
+    sum_of_parts = (
+        f"{percent(abs(closure))} {side} than {whole}" if abs(closure) >= 1e-4 else f"{whole} (within 0.01 %)"
+    )
     return Finding(
-        f"The parts add up to {percent(abs(closure))} {side} than the counter's"
-        f" {quantity(row['counter_energy_j'], 'J')}; {percent(share)} of it was spent in measured windows.",
+        f"The parts add up to {sum_of_parts}; {percent(share)} of it was spent in measured windows.",
         f"In the sitting that closes worst the difference is {percent(worst)}.",
     )
 
 
 def window_spread(evidence: Evidence) -> Finding:
-    """How far the windows of one run lie apart."""
-    spread = evidence.ok.dropna(subset=["window_cv"])
+    """How far the windows of one run lie apart, where the run was warmed up until steady."""
+    spread = steady_runs(evidence).dropna(subset=["window_cv"])
     if spread.empty:
         return not_measured("the spread between windows")
-    worst = spread.loc[spread["window_cv"].idxmax()]
+    worst = row_with(spread, "window_cv")
     return Finding(
-        f"Windows of one run differ with a CV of {percent(spread['window_cv'].median())} in the median run and"
+        f"The windows of a run differ with a CV of {percent(spread['window_cv'].median())} in the median run and"
         f" {percent(worst['window_cv'])} in the worst of {len(spread):,}.",
         f"The worst is {worst['model']}, {worst['precision']}, batch {worst['batch_size']},"
         f" cycle {worst['cycle']} of study {worst['study']}.",
     )
 
 
+def steady_runs(evidence: Evidence) -> pd.DataFrame:
+    """Runs with numbers that were warmed up until iterations agreed."""
+    return evidence.ok[evidence.ok["warmup"] == "steady"]
+
+
 def trace(evidence: Evidence) -> Finding:
     """What one run's power did."""
-    run = traced_run(evidence)
-    if run.empty:
+    run, record = traced_run(evidence), traced_record(evidence)
+    if run.empty or record.empty:
         return not_measured("power over time within a run")
     power = run.groupby("phase")["power_w"].mean()
     words = {"idle": "idle", "window": "in measured windows"}
     parts = [f"{quantity(power[phase], 'W')} {word}" for phase, word in words.items() if phase in power]
-    name = run.iloc[0]
+    row = record.iloc[0]
     return Finding(
-        f"This run drew {listed(parts)}.", f"It is cycle {name['cycle']} of {name['setting']} in study {name['study']}."
+        f"{row['model']} in {row['precision']} at batch {row['batch_size']} drew {listed(parts)}.",
+        f"An example: cycle {row['cycle']} of setting {row['setting']} in study {row['study']}.",
     )
 
 
@@ -141,12 +152,25 @@ def traced_intervals(evidence: Evidence) -> pd.DataFrame:
     return _same_run(evidence.intervals, traced_run(evidence))
 
 
+def traced_record(evidence: Evidence) -> pd.DataFrame:
+    """The row of `runs` of the run of :func:`traced_run`."""
+    return _same_run(evidence.runs, traced_run(evidence))
+
+
+def soundness(evidence: Evidence) -> Prose:
+    """How good the measurement is, in four sentences."""
+    found = [completeness(evidence), counter_against_power(evidence), ledger(evidence), window_spread(evidence)]
+    return Prose(bullets([finding.title for finding in found]).strip())
+
+
 def _same_run(frame: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
     if run.empty:
         return frame.iloc[:0]
     first = run.sort_values(["study", "setting", "cycle"]).iloc[0]
-    return frame[(frame["study"] == first["study"]) & (frame["setting"] == first["setting"])
-                 & (frame["cycle"] == first["cycle"])]
+    same: pd.DataFrame = frame[
+        (frame["study"] == first["study"]) & (frame["setting"] == first["setting"]) & (frame["cycle"] == first["cycle"])
+    ]
+    return same
 
 
 def warning_counts(evidence: Evidence) -> Prose:

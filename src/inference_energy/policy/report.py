@@ -18,8 +18,10 @@ from inference_energy.policy.wording import (
     listed,
     not_measured,
     number,
+    percent,
     plain,
     quantity,
+    row_with,
     span,
     table,
 )
@@ -30,6 +32,9 @@ MILLION = 1_000_000
 # SOURCE: arXiv 2312.02741 (Part-time power measurements: nvidia-smi's lack of attention) finds errors of about
 # 5 % of NVIDIA's on-board readings against an external meter; none of our intervals contains it.
 SENSOR_ERROR_FRACTION = 0.05
+
+# ASSUME: a site spends its power usage effectiveness times the energy of the measured devices. Processors, memory
+# and network of the same machine are then part of the overhead, though a PUE counts them as computers.
 
 NO_SETTING = "energy per output token by model, precision and batch size"
 
@@ -138,8 +143,8 @@ def appliances(evidence: Evidence) -> Finding:
         for fact in sorted(assumed.appliances, key=lambda f: f.value)
     ]
     return Finding(
-        f"One response of {assumed.n_response_tokens} tokens took {span(least, most, 'J')} at the site,"
-        " depending on the setting.",
+        f"One response of {assumed.n_response_tokens} tokens took {span(least, most, 'J')} at the site"
+        f" (PUE {plain(assumed.pue.value)}), depending on the setting.",
         f"As much energy as: {bullets(details)}",
     )
 
@@ -206,8 +211,8 @@ def limits(evidence: Evidence) -> Prose:
     points += [
         "**Who is billed.** Gross energy of the devices that take part, their idle power while running included. Other"
         " devices, processors, memory, network and cooling are outside, except that the PUE adds a share for the site.",
-        "**A laboratory load.** Full batches of equal length without waiting. A service with gaps, short batches or idle"
-        " machines in reserve needs more energy per token.",
+        "**A laboratory load.** Full batches of equal length without waiting. A service with gaps, short batches or"
+        " idle machines in reserve needs more energy per token.",
         f"**One machine, {evidence.ok['cycle'].nunique()} cycles.** Another specimen, driver or engine may differ; the"
         " intervals resample settings or cycles of this campaign only.",
         "**Use, not life cycle.** Making the hardware and training the model are not counted.",
@@ -295,11 +300,24 @@ def headlines(evidence: Evidence) -> Prose:
         )
     found += [
         f"{_best_batch(evidence)}",
-        energy.variance(evidence).title,
+        _repeatability(evidence),
         _translated(evidence),
         appliances(evidence).title,
     ]
     return Prose("\n".join(f"- {sentence}" for sentence in found if sentence))
+
+
+def _repeatability(evidence: Evidence) -> str:
+    """How little a repetition changes beside another setting."""
+    by = {str(row["component"]): row for _, row in energy.variance_rows(evidence).iterrows()}
+    if not {"setting", "cycle"} <= set(by) or not known(by["cycle"]["cv"]):
+        return energy.variance(evidence).title
+    cycle, confidence = by["cycle"], level(evidence.assumptions.confidence)
+    return (
+        f"Measuring a setting again in another cycle moves its energy per token by {percent(cycle['cv'])} (coefficient"
+        f" of variation; {confidence} interval {percent(cycle['cv_low'])} to {percent(cycle['cv_high'])}), choosing"
+        f" another setting by {percent(by['setting']['cv'])}."
+    )
 
 
 def _best_batch(evidence: Evidence) -> str:
@@ -307,7 +325,7 @@ def _best_batch(evidence: Evidence) -> str:
     curve = evidence.batch_curve.dropna(subset=["energy_over_batch_1_ratio"])
     if curve.empty:
         return ""
-    row = curve.loc[curve["energy_over_batch_1_ratio"].idxmin()]
+    row = row_with(curve, "energy_over_batch_1_ratio", largest=False)
     low, high = row["energy_over_batch_1_ratio_low"], row["energy_over_batch_1_ratio_high"]
     if row["energy_over_batch_1_ratio"] >= 1 or not known(high):
         return ""

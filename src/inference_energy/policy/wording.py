@@ -6,10 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _WITH_PREFIX = frozenset({"J", "W", "s"})
+
+
+class Prose(str):
+    """Markdown text that a notebook shows as such."""
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
 
 
 @dataclass(frozen=True)
@@ -25,12 +33,10 @@ class Finding:
     def _repr_markdown_(self) -> str:
         return f"**{self.title}** {self.detail}".strip()
 
-
-class Prose(str):
-    """Markdown text that a notebook shows as such."""
-
-    def _repr_markdown_(self) -> str:
-        return str(self)
+    @property
+    def answer(self) -> Prose:
+        """What stands below a figure that already says the title."""
+        return Prose(self.detail.strip() or self.title)
 
 
 def not_measured(what: str) -> Finding:
@@ -40,7 +46,7 @@ def not_measured(what: str) -> Finding:
 
 def known(value: object) -> bool:
     """Whether `value` is a finite number."""
-    return not pd.isna(value) and math.isfinite(float(value))  # type: ignore[call-overload, arg-type]
+    return isinstance(value, int | float | np.number) and math.isfinite(float(value))
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -155,9 +161,20 @@ def bullets(points: Sequence[str]) -> str:
     return "\n\n" + "\n".join(f"- {point}" for point in points)
 
 
+def row_with(frame: pd.DataFrame, name: str, largest: bool = True) -> pd.Series:
+    """The row of `frame` with the largest (or smallest) value of `name`; missing values stand aside."""
+    values = frame[name].to_numpy(float, na_value=np.nan)
+    return frame.iloc[int(np.nanargmax(values) if largest else np.nanargmin(values))]
+
+
+def furthest_from_one(frame: pd.DataFrame, name: str) -> pd.Series:
+    """The row of `frame` whose ratio `name` is furthest from one."""
+    return frame.iloc[int(np.nanargmax(np.abs(frame[name].to_numpy(float, na_value=np.nan) - 1)))]
+
+
 def table(frame: pd.DataFrame) -> Prose:
     """`frame` as a Markdown table, values as they are."""
-    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).values.tolist()]
+    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
     return Prose("\n".join("| " + " | ".join(str(cell).replace("|", "/") for cell in row) + " |" for row in rows))
 
 

@@ -19,7 +19,7 @@ from inference_energy.units import unit_of
 #: Numeric fields whose name carries no unit, and why: `module.Class.field`, or a name wherever it stands.
 EXCEPTIONS: dict[str, str] = {
     "records.Trace.throttle_reasons": "NVML's bit mask: a code, not a quantity",
-    "config.StudyConfig.cycles": "numbers of cycles to ask for: ordinals",
+    "cycles": "numbers of cycles to ask for: ordinals",
     "measure.devices.DeviceSet.lead": "number of a device: an ordinal",
     "measure.recorder._Raw.lap": "number of a lap: an ordinal",
     "token_ids": "identifiers",
@@ -54,8 +54,11 @@ def numeric(annotation: str) -> bool:
 
 
 def _modules() -> list[ModuleType]:
-    names = [name for _, name, _ in pkgutil.walk_packages(inference_energy.__path__, "inference_energy.")
-             if not name.endswith("__main__")]
+    names = [
+        name
+        for _, name, _ in pkgutil.walk_packages(inference_energy.__path__, "inference_energy.")
+        if not name.endswith("__main__")
+    ]
     return [importlib.import_module(name) for name in names]
 
 
@@ -68,8 +71,11 @@ def _numeric_fields() -> list[str]:
                 continue
             if issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind):
                 annotations = inspect.get_annotations(kind)
-                found += [f"{module.__name__.removeprefix('inference_energy.')}.{kind.__name__}.{name}"
-                          for name, annotation in annotations.items() if numeric(str(annotation))]
+                found += [
+                    f"{module.__name__.removeprefix('inference_energy.')}.{kind.__name__}.{name}"
+                    for name, annotation in annotations.items()
+                    if numeric(str(annotation))
+                ]
     return found
 
 
@@ -91,15 +97,30 @@ def test_every_exception_is_needed(exception: str) -> None:
 
 
 def test_the_walk_finds_what_it_should() -> None:
-    for known in ("records.Interval.uncertainty_j", "config.Measurement.sample_period_s",
-                  "measure.meter.Reading.energy_j", "records.Trace.power_instant_w", "config.Setting.top_p"):
+    for known in (
+        "records.Interval.uncertainty_j",
+        "config.Measurement.sample_period_s",
+        "measure.meter.Reading.energy_j",
+        "records.Trace.power_instant_w",
+        "config.Setting.top_p",
+    ):
         assert known in FIELDS
 
 
-@pytest.mark.parametrize(("annotation", "expected"), [
-    ("float", True), ("list[list[float | None]]", True), ("NDArray[np.float64]", True), ("dict[str, Quantity]", True),
-    ("str", False), ("Callable[[], float]", False), ("Literal[1]", False), ("bool", False), ("list[Interval]", False),
-])
+@pytest.mark.parametrize(
+    ("annotation", "expected"),
+    [
+        ("float", True),
+        ("list[list[float | None]]", True),
+        ("NDArray[np.float64]", True),
+        ("dict[str, Quantity]", True),
+        ("str", False),
+        ("Callable[[], float]", False),
+        ("Literal[1]", False),
+        ("bool", False),
+        ("list[Interval]", False),
+    ],
+)
 def test_numeric_tells_numbers_apart(annotation: str, expected: bool) -> None:
     assert numeric(annotation) is expected
 

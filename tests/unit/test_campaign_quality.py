@@ -1,0 +1,162 @@
+"""Time shares and the energy ledger of SYNTHETIC campaigns, and what each fault does to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+
+from inference_energy.aggregate import aggregate
+from inference_energy.analyse.campaign_quality import campaign_quality
+from inference_energy.errors import AnalysisError
+from inference_energy.records import Record
+
+RESOLVED = synthetic.small_campaign()
+RECORDS = synthetic.campaign_records(RESOLVED)
+PARTS = ["idle_energy_j", "load_energy_j", "warmup_energy_j", "window_energy_j", "rest_energy_j"]
+
+
+def _quality(records: list[Record]) -> pd.DataFrame:
+    tables = aggregate(RESOLVED, records)
+    names = ("runs", "intervals", "windows", "warnings")
+    return campaign_quality(*(tables[name] for name in names), n_planned_runs=8).table().set_index("sitting")
+
+
+def _changed(change: Callable[[Record], dict[str, object]], cycle: int = 1) -> list[Record]:
+    return [synthetic.altered(one, change(one)) if one.identity.cycle == cycle else one for one in RECORDS]
+
+
+# --- time ----------------------------------------------------------------------------------------
+
+
+def test_wall_seconds_run_from_the_first_start_to_the_last_end() -> None:
+    first = [one for one in RECORDS if one.identity.cycle == 1]
+    runs_s = sum(one.process_ended_s for one in first)
+    quality = _quality(RECORDS)
+    row = quality.loc["SYNTHETIC-1"]
+    assert row["wall_s"] == pytest.approx(runs_s + 3 * synthetic.GAP_S, rel=1e-9)
+    windows = [one for record in first for one in record.intervals if one.phase == "window"]
+    measured_s = sum(one.work_ended_s - one.opened_s for one in windows)
+    assert row["measured_s"] == pytest.approx(measured_s, rel=1e-9)
+    assert row["measured_fraction"] == pytest.approx(measured_s / row["wall_s"], rel=1e-9)
+    idle_s = len(first) * (synthetic.IDLE_S + synthetic.IDLE_LOADED_S)
+    assert row["idle_fraction"] == pytest.approx(idle_s / row["wall_s"], rel=1e-9)
+    assert row["load_fraction"] == pytest.approx(len(first) * synthetic.LOAD_S / row["wall_s"], rel=1e-9)
+    assert quality.filter(regex="^(measured|idle|load|warmup|rest)_fraction").sum(axis=1).tolist() == pytest.approx(
+        [1.0] * 3
+    )
+    assert quality.loc["all", "wall_s"] == pytest.approx(quality["wall_s"].iloc[:2].sum(), rel=1e-12)
+
+
+def test_counts_are_of_the_sitting_and_of_all() -> None:
+    failing = RECORDS[0].run_id
+    records = synthetic.campaign_records(RESOLVED, out_of_memory=[failing])
+    warning = {"code": "throttled", "value": 0.1, "detail": ""}
+    records[1] = synthetic.altered(records[1], {"warnings": [warning, warning | {"code": "short_trace"}, warning]})
+    quality = _quality(records)
+    assert quality["n_runs"].tolist() == [4, 4, 8]
+    assert quality["n_ok_runs"].tolist() == [3, 4, 7]
+    assert quality["n_warnings"].tolist() == [3, 0, 3]
+    assert quality.loc["all", "warnings_by_code"] == "short_trace: 1, throttled: 2"
+    assert quality.loc["all", "n_planned_runs"] == 8
+    assert quality.loc["all", "started_at_utc"] == RECORDS[0].identity.started_at_utc
+    assert abs(quality.loc["SYNTHETIC-1", "ledger_closure_fraction"]) < 1e-9  # a failed run is in the ledger
+
+
+def test_the_instruments_agreement_is_over_windows() -> None:
+    def scaled(record: Record) -> dict[str, object]:
+        return {
+            f"intervals.{i}.energy_power_instant_j": [(1 - 0.001 * one.index) * one.energy_power_instant_j[0]]
+            for i, one in enumerate(record.intervals)
+        }
+
+    row = _quality(_changed(scaled)).loc["SYNTHETIC-1"]
+    ratios = np.repeat(1 / (1 - 0.001 * np.arange(5)), 4)
+    assert row["counter_over_power_median_ratio"] == pytest.approx(np.median(ratios), rel=1e-9)
+    assert row["counter_over_power_p05_ratio"] == pytest.approx(np.percentile(ratios, 5), rel=1e-9)
+    assert row["counter_over_power_p95_ratio"] == pytest.approx(np.percentile(ratios, 95), rel=1e-9)
+
+
+# --- the ledger ----------------------------------------------------------------------------------
+
+
+def test_the_ledger_of_a_synthetic_campaign_closes() -> None:
+    quality = _quality(RECORDS)
+    assert quality["ledger_closure_fraction"].abs().max() < 1e-9
+    assert quality["ledger_note"].isna().all()
+    first, last = RECORDS[0], RECORDS[3]
+    counter_j = last.counter_ended_j[0] - first.counter_started_j[0]
+    assert quality.loc["SYNTHETIC-1", "counter_energy_j"] == pytest.approx(counter_j, rel=1e-12)
+    np.testing.assert_allclose(quality[PARTS].sum(axis=1), quality["counter_energy_j"], rtol=1e-9)
+    np.testing.assert_allclose(quality.loc["all", PARTS].astype(float), quality.iloc[:2][PARTS].sum(), rtol=1e-12)
+
+
+def test_the_ledger_covers_devices_that_take_no_part() -> None:
+    quality = _quality(synthetic.campaign_records(RESOLVED, extra_devices=1))
+    assert quality["ledger_closure_fraction"].abs().max() < 1e-9
+
+
+def test_energy_that_only_the_counter_saw_keeps_the_ledger_open() -> None:
+    ended_j = RECORDS[3].counter_ended_j[0]
+    records = list(RECORDS)
+    records[3] = synthetic.altered(records[3], {"counter_ended_j": [ended_j + 100.0]})
+    row = _quality(records).loc["SYNTHETIC-1"]
+    assert row["ledger_closure_fraction"] == pytest.approx(-100.0 / row["counter_energy_j"], rel=1e-9)
+
+
+def test_the_rest_does_not_come_from_the_counter() -> None:
+    def doubled(record: Record) -> dict[str, object]:
+        return {"trace.power_instant_w": [[2 * power for power in record.trace.power_instant_w[0]]]}
+
+    before, after = _quality(RECORDS).loc["SYNTHETIC-1"], _quality(_changed(doubled)).loc["SYNTHETIC-1"]
+    gaps_j = 3 * (synthetic.GAP_S + synthetic.LAUNCH_S) * synthetic.IDLE_W
+    assert after["rest_energy_j"] - gaps_j == pytest.approx(2 * (before["rest_energy_j"] - gaps_j), rel=1e-9)
+    assert after["ledger_closure_fraction"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (
+            lambda one: {
+                "counter_started_j": [one.counter_started_j[0] - 1e6 * one.identity.order],
+                "counter_ended_j": [one.counter_ended_j[0] - 1e6 * one.identity.order],
+            },
+            "went backwards",
+        ),
+        (lambda one: {"counter_ended_j": [None]}, "not read"),
+        (lambda one: {"trace.power_instant_w": [[None] * len(one.trace.time_s)]}, "no instant power"),
+        (lambda one: {"monotonic_started_s": 1000.0 + one.identity.order}, "overlap"),
+        (lambda one: {"hardware.devices.0.uuid_hash": str(one.identity.order)}, "different devices"),
+    ],
+)
+def test_without_what_it_needs_there_is_no_ledger(change: Callable[[Record], dict[str, object]], note: str) -> None:
+    quality = _quality(_changed(change))
+    for sitting in ("SYNTHETIC-1", "all"):
+        assert note in quality.loc[sitting, "ledger_note"]
+        assert pd.isna(quality.loc[sitting, "ledger_closure_fraction"])
+    assert "SYNTHETIC-1" in quality.loc["all", "ledger_note"]
+    assert abs(quality.loc["SYNTHETIC-2", "ledger_closure_fraction"]) < 1e-9
+
+
+@pytest.mark.parametrize(("method", "note"), [("replay", "replayed"), ("codecarbon_estimate", "estimates")])
+def test_what_no_counter_measured_has_no_ledger(method: str, note: str) -> None:
+    quality = _quality(synthetic.campaign_records(RESOLVED, energy_method=method))
+    assert quality["ledger_note"].str.contains(note).all()
+    assert quality["ledger_closure_fraction"].isna().all()
+
+
+def test_a_sitting_is_on_one_host() -> None:
+    records = [synthetic.altered(RECORDS[0], {"hardware.host": "another"}), *RECORDS[1:]]
+    with pytest.raises(AnalysisError, match="SYNTHETIC-1 has runs of hosts"):
+        _quality(records)
+
+
+def test_no_runs_is_an_error() -> None:
+    tables = aggregate(RESOLVED, RECORDS)
+    frames = (tables[name][:0] for name in ("runs", "intervals", "windows", "warnings"))
+    with pytest.raises(AnalysisError, match="no runs"):
+        campaign_quality(*frames, n_planned_runs=8)

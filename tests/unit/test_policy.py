@@ -1,0 +1,271 @@
+"""Every number in a sentence comes from a table, and every direction from the data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from drawn_campaign import BATCHES, CONTEXT, frames, joules, local_frames, write
+
+from inference_energy import policy
+from inference_energy.errors import AnalysisError
+from inference_energy.policy import wording
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    write(folder, "pilot", frames())
+    write(folder, "local", local_frames())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pilot(results: Path) -> policy.Evidence:
+    return policy.load(results, "pilot")
+
+
+@pytest.fixture(scope="module")
+def local(results: Path) -> policy.Evidence:
+    return policy.load(results, "local")
+
+
+ABOUT_A_CAMPAIGN = [
+    policy.completeness,
+    policy.time_use,
+    policy.counter_against_power,
+    policy.ledger,
+    policy.window_spread,
+    policy.trace,
+    policy.warning_counts,
+    policy.soundness,
+    policy.distribution,
+    policy.summary_table,
+    policy.batch_size,
+    policy.throughput,
+    policy.energy_against_throughput,
+    policy.variance,
+    policy.warm_up,
+    policy.launcher,
+    policy.headlines,
+    policy.measured,
+    policy.translation,
+    policy.translation_table,
+    policy.grids_table,
+    policy.appliances,
+    policy.limits,
+    policy.assumptions_table,
+    policy.notes,
+    policy.rerun,
+]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "words"),
+    [
+        (0.0162, "J", "16.2 mJ"),
+        (162.4, "J", "162 J"),
+        (1234.0, "J", "1.23 kJ"),
+        (0.9999, "J", "1.00 J"),
+        (52_000.0, "tokens/s", "52,000 tokens/s"),
+        (0.00450, "kWh", "0.00450 kWh"),
+        (float("nan"), "J", "unknown"),
+        (0.0, "W", "0 W"),
+    ],
+)
+def test_quantities_have_three_significant_digits_and_a_prefix(value: float, unit: str, words: str) -> None:
+    assert wording.quantity(value, unit) == words
+
+
+@pytest.mark.parametrize(
+    ("fraction", "words"),
+    [
+        (0.0211, "2.1 %"),
+        (0.64, "64 %"),
+        (0.9996, "99.96 %"),
+        (1.0, "100 %"),
+        (0.0, "0 %"),
+        (0.00001, "less than 0.01 %"),
+        (0.0003, "0.03 %"),
+        (1.3, "130 %"),
+        (float("nan"), "unknown"),
+    ],
+)
+def test_percent(fraction: float, words: str) -> None:
+    assert wording.percent(fraction) == words
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (1 / 34, "falls 34×"),
+        (2.5, "rises 2.5×"),
+        (1.01, "stays the same (within 2 %)"),
+        (float("nan"), "changes by an unknown factor"),
+    ],
+)
+def test_directions_come_from_the_ratio(ratio: float, words: str) -> None:
+    assert wording.change(ratio) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(12.34, "12.3 s"), (250.0, "4 min 10 s"), (6720.0, "1 h 52 min"), (59.99, "60.0 s")]
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert wording.duration(seconds) == words
+
+
+def test_both_ends_of_an_interval_take_the_prefix_of_the_estimate() -> None:
+    assert wording.interval(0.967, 1.01, "J", 0.95, like=0.986) == "95 % interval 967 to 1,010 mJ"
+    assert wording.interval(float("nan"), 1.0, "J", 0.95) == "no interval"
+
+
+def test_far_apart_values_take_a_prefix_each() -> None:
+    assert wording.span(22.4, 2800.0, "J") == "22.4 J to 2.80 kJ"
+
+
+def test_the_fold_of_a_title_is_that_of_the_table(pilot: policy.Evidence) -> None:
+    largest, smallest = joules("llama-3.2-3b", "float32", 1), joules("llama-3.2-1b", "float16", 64)
+    assert f"{largest / smallest:.0f}× for all models together" in policy.distribution(pilot).title
+
+
+def test_energy_falls_with_batch_size_by_the_constructed_factor(pilot: policy.Evidence) -> None:
+    falls = f"falls {(1 + 0.02) / (1 / 64 + 0.02):.0f}× in every model and precision"
+    assert policy.batch_size(pilot).title == f"From batch 1 to 64 the energy of an output token {falls}."
+
+
+def test_energy_that_rises_is_said_to_rise(pilot: policy.Evidence) -> None:
+    turned = pilot.batch_curve.copy()
+    turned["batch_size"] = turned["batch_size"].map(dict(zip(BATCHES, reversed(BATCHES), strict=True)))
+    seen = dataclasses.replace(pilot, batch_curve=turned)
+    title = policy.batch_size(seen).title
+    assert "rises 29×" in title
+    assert "falls" not in title
+
+
+def test_a_mixed_picture_names_both_directions(pilot: policy.Evidence) -> None:
+    mixed = pilot.batch_curve.copy()
+    one = (mixed["model"] == "llama-3.2-1b") & (mixed["precision"] == "float16")
+    mixed.loc[one & (mixed["batch_size"] == 64), "energy_j_per_output_token"] = 2 * joules("llama-3.2-1b", "float16", 1)
+    title = policy.batch_size(dataclasses.replace(pilot, batch_curve=mixed)).title
+    assert "falls 29×" in title
+    assert "rises 2.0× for llama-3.2-1b float16" in title
+
+
+def test_a_million_tokens(pilot: policy.Evidence) -> None:
+    made = policy.million_tokens(pilot)
+    cheapest = made.iloc[0]
+    kwh = joules("llama-3.2-1b", "float16", 64) * 1e6 / 3.6e6
+    assert cheapest["energy_kwh_per_million_output_tokens"] == pytest.approx(kwh, rel=1e-12)
+    assert cheapest["site_energy_kwh_per_million_output_tokens"] == pytest.approx(1.5 * kwh, rel=1e-12)
+    assert cheapest["carbon_g_per_million_output_tokens"] == pytest.approx(1.5 * kwh * 363, rel=1e-12)
+    assert cheapest["price_eur_per_million_output_tokens"] == pytest.approx(1.5 * kwh * 0.4, rel=1e-12)
+    assert cheapest["carbon_g_per_million_output_tokens_low"] == pytest.approx(0.99 * 1.5 * kwh * 363, rel=1e-12)
+
+
+def test_the_translation_names_grid_price_and_pue(pilot: policy.Evidence) -> None:
+    said = str(policy.translation(pilot))
+    for word in ("PUE “typical”", "363 g CO₂e/kWh", "“germany”, 2024", "0.4 €/kWh", "“household”", "95 % intervals"):
+        assert word in said
+
+
+def test_one_response_beside_appliances(pilot: policy.Evidence) -> None:
+    uses = policy.response(pilot)
+    smallest = uses[uses["kind"] == "response"]["energy_j"].min()
+    assert smallest == pytest.approx(300 * 1.5 * joules("llama-3.2-1b", "float16", 64), rel=1e-12)
+    assert f"led lamp one hour (36.0 kJ): 13 to {wording.number(36000 / smallest, 2)} responses" in str(
+        policy.appliances(pilot)
+    )
+
+
+def test_the_warm_up_sentence_follows_the_data(pilot: policy.Evidence) -> None:
+    assert "do not warm every run up" in policy.warm_up(pilot).title
+    assert "8.0× its steady time with sdpa" in policy.warm_up(pilot).title
+    calm = pilot.iterations.assign(duration_s_per_step=0.0087)
+    assert "warmed every run up" in policy.warm_up(dataclasses.replace(pilot, iterations=calm)).title
+
+
+def test_the_launcher_sentence_counts_verdicts_and_keeps_doubt(pilot: policy.Evidence) -> None:
+    title = policy.launcher(pilot).title
+    assert "1 undecided" in title
+    assert "1 equivalent" in title
+    assert "± 2 %" in title
+
+
+def test_shares_of_time_and_ledger(pilot: policy.Evidence) -> None:
+    assert policy.time_use(pilot).title.startswith("80 % of 33 min 20 s at the machine")
+    assert "0.50 % less than the counter's 800 kJ" in policy.ledger(pilot).title
+
+
+def test_a_campaign_without_a_meter_says_what_was_not_measured(local: policy.Evidence) -> None:
+    for finding in (policy.counter_against_power, policy.ledger, policy.trace, policy.warm_up, policy.launcher):
+        assert finding(local).title.startswith("Not measured in this campaign: ")
+
+
+def test_an_estimate_is_never_called_a_measurement(local: policy.Evidence, pilot: policy.Evidence) -> None:
+    for said in (
+        policy.caption(local, "a point"),
+        str(policy.translation(local)),
+        policy.limits(local),
+        policy.headlines(local),
+    ):
+        assert "CodeCarbon's estimate, not a measurement" in said
+    assert "estimate" not in policy.caption(pilot, "a point")
+
+
+def test_random_weights_and_who_is_billed_are_named(pilot: policy.Evidence) -> None:
+    assert "random weights" in policy.caption(pilot, "a point")
+    assert "Random weights" in policy.limits(pilot)
+    assert "devices that take part" in policy.limits(pilot)
+
+
+@pytest.mark.parametrize("sentence", ABOUT_A_CAMPAIGN, ids=lambda function: function.__name__)
+def test_a_campaign_without_any_run_breaks_no_sentence(pilot: policy.Evidence, sentence: object) -> None:
+    tables = [field.name for field in dataclasses.fields(pilot) if isinstance(getattr(pilot, field.name), pd.DataFrame)]
+    empty = dataclasses.replace(pilot, **{name: getattr(pilot, name).iloc[:0] for name in tables})
+    said = str(sentence(empty))  # type: ignore[operator]
+    assert said
+    assert "nan" not in said.lower().split()
+
+
+@pytest.mark.parametrize("sentence", ABOUT_A_CAMPAIGN, ids=lambda function: function.__name__)
+def test_sentences_hold_no_missing_values(pilot: policy.Evidence, local: policy.Evidence, sentence: object) -> None:
+    for evidence in (pilot, local):
+        said = str(sentence(evidence))  # type: ignore[operator]
+        assert not {"nan", "<na>", "none", "unknown"} & set(said.lower().replace("(", " ").split())
+
+
+def test_single_cycles_have_no_interval_and_say_so(pilot: policy.Evidence) -> None:
+    curve = pilot.batch_curve.copy()
+    curve[[name for name in curve if name.endswith(("_low", "_high"))]] = float("nan")
+    said = str(policy.batch_size(dataclasses.replace(pilot, batch_curve=curve)))
+    assert "no interval" in said
+
+
+def test_tables_that_do_not_exist_yet_are_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(AnalysisError, match="make study"):
+        policy.load(tmp_path, "h200-pilot")
+
+
+def test_context_with_an_unknown_key_or_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "context.json"
+    path.write_text(json.dumps({**CONTEXT, "gird": "germany"}), encoding="utf-8")
+    with pytest.raises(AnalysisError, match="gird"):
+        policy.read_assumptions(path)
+    path.write_text(json.dumps({**CONTEXT, "grid": "atlantis"}), encoding="utf-8")
+    with pytest.raises(AnalysisError, match=r"atlantis.*france, germany, poland"):
+        policy.read_assumptions(path)
+
+
+def test_notes_are_gathered_with_their_place(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(
+        "x = 1  # ASSUME: rest power is idle power,\n# as seen in the traces.\ny = 2\n# no note\n# SOURCE: a paper\n",
+        encoding="utf-8",
+    )
+    assert policy.gather_notes(tmp_path, [tmp_path / "a.py"]) == [
+        {"kind": "ASSUME", "where": "a.py:1", "text": "rest power is idle power, as seen in the traces."},
+        {"kind": "SOURCE", "where": "a.py:5", "text": "a paper"},
+    ]

@@ -1,0 +1,200 @@
+"""Records are written whole or not at all, read back unchanged, and refused when they are of another kind."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference_energy.design import setting_id
+from inference_energy.errors import RecordError
+from inference_energy.records import SCHEMA_VERSION, Record, read_record, write_record, write_text_atomically
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+
+
+@pytest.fixture
+def record() -> Record:
+    return read_record(GOLDEN / "record_v1.json")
+
+
+def _left_behind(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+# --- reading and writing -------------------------------------------------------------------------
+
+
+def test_a_record_reads_back_as_it_was_written(record: Record, tmp_path: Path) -> None:
+    path = tmp_path / "records" / "batching" / "x.c1.json"
+    write_record(path, record)
+    assert read_record(path) == record
+    assert _left_behind(tmp_path) == ["x.c1.json"]
+    first = path.read_bytes()
+    write_record(path, read_record(path))
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION + 1))
+def test_every_version_has_a_stored_example_that_still_reads(version: int) -> None:
+    path = GOLDEN / f"record_v{version}.json"
+    assert json.loads(path.read_text())["schema_version"] == version
+    assert read_record(path).run_id.startswith("batching/llama-3.2-1b_fp16_b8_")
+
+
+def test_the_stored_example_keeps_its_numbers(record: Record) -> None:
+    windows = [interval for interval in record.intervals if interval.phase == "window"]
+    assert len(windows) == 5
+    assert windows[0].counter_opened_j[0] == 1992.0
+    assert windows[0].counter_closed_j[0] == 2532.0
+    assert windows[0].tokens is not None
+    assert windows[0].tokens.n_tokens_generated == 3072
+    assert record.trace.counter_j[1][2] is None
+    assert record.hardware.devices[1].participates is False
+
+
+def test_the_stored_example_keeps_its_setting_id(record: Record) -> None:
+    """A setting's name hashes all its levels: a change of defaults or factors would orphan every archive."""
+    assert setting_id(record.levels) == record.identity.setting
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+def _changed(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    content = json.loads((GOLDEN / "record_v1.json").read_text())
+    change(content)
+    path = tmp_path / "changed.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(("version", "shown"), [(0, "0"), (2, "2"), ("1", "'1'"), (None, "None")])
+def test_another_schema_version_is_refused(tmp_path: Path, version: object, shown: str) -> None:
+    path = _changed(tmp_path, lambda content: content.update(schema_version=version))
+    with pytest.raises(RecordError) as caught:
+        read_record(path)
+    assert str(caught.value) == (
+        f"{path}: schema version {shown}. Expected: version {SCHEMA_VERSION}."
+        " Use the release that wrote it, or measure it again."
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda c: c.pop("identity"), "identity"),
+        (lambda c: c["intervals"][3].pop("uncertainty_j"), "intervals.3.uncertainty_j"),
+        (lambda c: c.update(note="by hand"), "note"),
+        (lambda c: c["meter"].update(period_s="often"), "meter.period_s"),
+        (lambda c: c["intervals"][0].update(phase="lunch"), "intervals.0.phase"),
+        (lambda c: c.update(status="fine"), "status"),
+    ],
+)
+def test_a_record_that_lacks_or_adds_something_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], where: str
+) -> None:
+    path = _changed(tmp_path, change)
+    with pytest.raises(RecordError) as caught:
+        read_record(path)
+    assert str(caught.value).startswith(f"{path}: {where}: ")
+    assert "Expected: a record of version 1." in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_record_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"x\.json: no such record\. Measure it: inference-energy measure"):
+        read_record(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema_version": 1', "\xff"])
+def test_a_half_written_file_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(RecordError, match=r"is no JSON.*Delete it: the run is repeated"):
+        read_record(path)
+
+
+def test_a_list_is_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("[1]")
+    with pytest.raises(RecordError, match="schema version None"):
+        read_record(path)
+
+
+# --- faults while writing ------------------------------------------------------------------------
+
+
+def test_a_full_disk_leaves_nothing(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    path = tmp_path / "x.json"
+    with pytest.raises(RecordError) as caught:
+        write_record(path, record)
+    assert str(caught.value) == (
+        f"{path}: cannot be written: No space left on device. Expected: a writable folder with room."
+        " Free some space and run again: the run is repeated."
+    )
+    assert _left_behind(tmp_path) == []
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.txt"
+    write_text_atomically(path, "old")
+    monkeypatch.setattr(os, "fsync", _raise_disk_full)
+    with pytest.raises(RecordError):
+        write_text_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert _left_behind(tmp_path) == ["x.txt"]
+
+
+def _raise_disk_full(_: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_folder_that_is_a_file_is_an_error(record: Record, tmp_path: Path) -> None:
+    (tmp_path / "records").write_text("not a folder")
+    with pytest.raises(RecordError, match="Expected: a writable folder with room"):
+        write_record(tmp_path / "records" / "x.json", record)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from inference_energy import records
+path = Path(sys.argv[1])
+record = records.read_record(Path(sys.argv[2]))
+text = record.model_dump_json() + " " * 5_000_000  # long enough to be caught half-way
+print("ready", flush=True)
+while True:
+    records.write_text_atomically(path, text)
+"""
+
+
+def test_kill_9_during_a_write_leaves_no_half_record(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    for delay_s in (0.0, 0.005, 0.013, 0.03):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), str(GOLDEN / "record_v1.json")], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(delay_s)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        if path.exists():
+            read_record(path)  # whole, or it would raise
+            path.unlink()
+        assert all(name.startswith(".x.json.") and name.endswith(".tmp") for name in _left_behind(tmp_path))

@@ -1,0 +1,36 @@
+"""The bootstrap's variance against its closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from inference_energy.resample import by_setting, interval, setting_means
+
+
+def test_cycles_of_a_setting_become_a_row() -> None:
+    found = by_setting(["b", "a", "b", "c", "b"], [1.0, 2.0, 3.0, 4.0, 5.0])
+    np.testing.assert_array_equal(found, [[2, np.nan, np.nan], [1, 3, 5], [4, np.nan, np.nan]])
+
+
+def test_settings_and_cycles_within_them_are_resampled() -> None:
+    values = np.array([[1.0, 2.0, np.nan], [5.0, 9.0, 10.0], [4.0, np.nan, np.nan]])
+    means = setting_means(values, 40_000, np.random.default_rng(1))
+    assert means.shape == (40_000, 3)
+    # Of the mean over settings: Var = [Var(setting means) + mean(Var within / n cycles)] / n settings,
+    # with variances of finite populations: means 1.5, 8, 4; within 0.25, 14/3, 0.
+    expected = (np.var([1.5, 8.0, 4.0]) + np.mean([0.25 / 2, 14 / 3 / 3, 0.0])) / 3
+    np.testing.assert_allclose(means.mean(axis=1).var(), expected, rtol=0.03)
+    np.testing.assert_allclose(means.mean(), np.mean([1.5, 8.0, 4.0]), rtol=0.01)
+
+
+def test_memory_is_bounded_without_changing_what_is_drawn(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    values = np.random.default_rng(1).normal(size=(30, 2))
+    monkeypatch.setattr("inference_energy.resample._N_DRAWS_AT_ONCE", 100)
+    in_pieces = setting_means(values, 5000, np.random.default_rng(2))
+    assert np.isfinite(in_pieces).all()
+    np.testing.assert_allclose(in_pieces.mean(), values.mean(), atol=0.01)
+
+
+def test_the_interval_is_the_percentiles() -> None:
+    low, high = interval(np.arange(101.0), 0.9)
+    np.testing.assert_allclose([low, high], [5.0, 95.0], rtol=1e-12)
