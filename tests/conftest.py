@@ -21,6 +21,11 @@ def _in_ci() -> bool:
     return os.environ.get("CI", "").lower() in {"1", "true"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The campaign that tests/campaign looks at; without it, synthetic tables."""
+    parser.addoption("--campaign-folder", default=None, help="results/<campaign>, for tests/campaign")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked gpu where there is none."""
     marked = [item for item in items if item.get_closest_marker("gpu")]

@@ -110,8 +110,12 @@ def _planned(resolved: ResolvedCampaign, results: Path, study: StudyConfig, arch
 def _require_archive(folder: Path) -> None:
     for name in ("records.parquet", "campaign.yaml", "SHA256SUMS"):
         if not (folder / name).exists():
-            raise ArchiveError(str(folder / name), "missing", "an archived campaign",
-                               "Restore it (git checkout), measure the campaign, or take it off `campaigns`")
+            raise ArchiveError(
+                str(folder / name),
+                "missing",
+                "an archived campaign",
+                "Restore it (git checkout), measure the campaign, or take it off `campaigns`",
+            )
 
 
 def keep_resolved(campaign: PlannedCampaign) -> Path:

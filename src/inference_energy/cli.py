@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from inference_energy.errors import ConfigError, DesignError, StudyError
+from inference_energy.errors import StudyError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,6 +61,36 @@ def _parser() -> argparse.ArgumentParser:
 
     launcher = add("launcher", _launcher, "the parent process that runs are forked from")
     launcher.add_argument("action", choices=["state", "stop"])
+
+    aggregate = add("aggregate", _aggregate, "check a campaign's records and make its tables")
+    aggregate.add_argument("folder", type=Path, help="results/<campaign>")
+    aggregate.add_argument("--source", choices=["measured", "archived"], required=True)
+    aggregate.add_argument("--allow-missing", action="store_true", help="accept a campaign that is not complete")
+
+    analyse = add("analyse", _analyse, "answer one question from a campaign's tables")
+    analyse.add_argument("question")
+    analyse.add_argument("folder", type=Path, help="results/<campaign>")
+    analyse.add_argument("--confidence", type=float, required=True)
+    analyse.add_argument("--n-bootstrap", type=int, required=True)
+    analyse.add_argument("--seed", type=int, required=True)
+    analyse.add_argument("--margin-fraction", type=float, required=True)
+
+    context = add("context", _context, "write what a report assumes beside a campaign's tables")
+    context.add_argument("folder", type=Path, help="results/<campaign>")
+    context.add_argument("--config", required=True, help="JSON with the sections analysis and report")
+    context.add_argument("--config-dir", type=Path, default=Path("config"))
+
+    page = add("page", _page, "execute a notebook on a campaign and render it")
+    page.add_argument("notebook", type=Path)
+    page.add_argument("folder", type=Path, help="results/<campaign>")
+
+    index = add("index", _index, "write the index of a campaign's pages")
+    index.add_argument("folder", type=Path, help="results/<campaign>")
+    index.add_argument("pages", type=Path, nargs="+")
+
+    archive = add("archive", _archive, "validate a campaign and keep its records for good")
+    archive.add_argument("folder", type=Path, help="results/<campaign>")
+    archive.add_argument("--allow-missing", action="store_true", help="accept a campaign that is not complete")
 
     add("schema", _schema, "print the JSON schema of the configuration")
     return parser
@@ -122,7 +153,7 @@ def _measure(options: argparse.Namespace) -> int:
     )
     status = launcher.launch(request)
     if status == 0:
-        progress.report(output, len(runs), time.monotonic() - asked_s)
+        print(progress.report(output, len(runs), time.monotonic() - asked_s), file=sys.stderr)
     elif status != launcher.EXPECTED_FAILURE:
         raise StudyError(
             f"run {run.run_id}",
@@ -203,7 +234,76 @@ def _launcher(options: argparse.Namespace) -> None:
         print(json.dumps(launcher.parent_state()))
 
 
-# --- everything else -----------------------------------------------------------------------------
+# --- from records to pages -----------------------------------------------------------------------
+
+
+def _aggregate(options: argparse.Namespace) -> None:
+    from inference_energy import aggregate, archive, config, pages, tables
+    from inference_energy.records import write_text_atomically
+
+    folder: Path = options.folder
+    if options.source == "archived":
+        resolved, records = archive.read_archive(folder)
+    else:
+        resolved, records = config.read_resolved(folder / "campaign.yaml"), aggregate.read_records(folder)
+    for name, frame in aggregate.aggregate(resolved, records, options.allow_missing).items():
+        tables.write(frame, tables.TABLES[name], folder / "tables")
+    pages.write_about(resolved, records, folder / "tables" / "about.json")
+    dictionary = tables.data_dictionary().to_csv(index=False)
+    write_text_atomically(folder / "tables" / "data_dictionary.csv", dictionary)
+
+
+def _analyse(options: argparse.Namespace) -> None:
+    from inference_energy import config, design, questions, tables
+
+    runs = tables.read("runs", options.folder / "tables")
+    cycles = set(runs["cycle"])
+    planned = design.expand(config.read_resolved(options.folder / "campaign.yaml"))
+    statistics = questions.Statistics(
+        confidence=options.confidence,
+        n_bootstrap=options.n_bootstrap,
+        seed=options.seed,
+        margin_fraction=options.margin_fraction,
+        n_planned_runs=sum(run.cycle in cycles for run in planned),
+    )
+    questions.answer(options.question, options.folder / "tables", statistics)
+
+
+def _context(options: argparse.Namespace) -> None:
+    from inference_energy import config, pages
+    from inference_energy.validation import validated
+
+    sections = json.loads(options.config)
+    analysis = validated(config.Analysis, sections["analysis"], "analysis")
+    report = validated(config.Report, sections["report"], "report")
+    pages.write_context(analysis, report, options.config_dir, Path(), options.folder / "tables" / "context.json")
+
+
+def _page(options: argparse.Namespace) -> None:
+    from inference_energy import policy, render
+
+    folder: Path = options.folder
+    notebook: Path = options.notebook
+    executed = folder / "notebooks" / notebook.name
+    results = os.path.relpath(folder.parent, notebook.parent)
+    render.execute(notebook, executed, {"campaign": folder.name, "results": results})
+    about = policy.read_about(folder / "tables" / "about.json")
+    render.to_html(executed, folder / "report" / f"{notebook.stem}.html", policy.footer(about))
+
+
+def _index(options: argparse.Namespace) -> None:
+    from inference_energy import policy, render
+
+    about = policy.read_about(options.folder / "tables" / "about.json")
+    render.index(options.pages, options.folder / "report" / "index.html", about.title, policy.footer(about))
+
+
+def _archive(options: argparse.Namespace) -> None:
+    from inference_energy import archive
+
+    archive.write_archive(options.folder, options.allow_missing)
+    _, records = archive.read_archive(options.folder)
+    print(f"{options.folder}: {len(records)} records archived", file=sys.stderr)
 
 
 def _schema(_: argparse.Namespace) -> None:
@@ -211,8 +311,6 @@ def _schema(_: argparse.Namespace) -> None:
 
     print(json.dumps(config.json_schema(), indent=2, sort_keys=True))
 
-
-__all__ = ["ConfigError", "DesignError", "main"]
 
 if __name__ == "__main__":
     main()

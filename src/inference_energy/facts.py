@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 
 from pydantic import Field, model_validator
 
+from inference_energy.errors import ConfigError
 from inference_energy.validation import Base, read_mapping, validated
 
 
@@ -40,6 +41,18 @@ class ModelFacts(Base):
     def shape(self) -> dict[str, Any]:
         """Keyword arguments of ``transformers.LlamaConfig``."""
         return cast("dict[str, Any]", self.architecture.value)  # held by the validator below
+
+    def hub_identity(self) -> tuple[str, str]:
+        """Name and pinned revision on the hub.
+
+        Raises
+        ------
+        ConfigError
+            If the model is a shape of our own.
+        """
+        if self.hub_name is None or self.revision is None:
+            raise ConfigError("model", "has no hub_name and revision", "both, to load weights or a tokenizer")
+        return str(self.hub_name.value), str(self.revision.value)
 
     @model_validator(mode="after")
     def _shape_is_a_mapping(self) -> ModelFacts:

@@ -204,7 +204,7 @@ class Provenance(Base):
     replay_of: str | None = Field(None, description="campaign whose traces were replayed")
 
 
-class Warning(Base):
+class RunWarning(Base):
     """Something a reader should know, as a code with a number."""
 
     code: Literal[
@@ -244,7 +244,7 @@ class Record(Base):
     memory: Memory
     software: Software
     provenance: Provenance
-    warnings: list[Warning]
+    warnings: list[RunWarning]
 
     @property
     def run_id(self) -> str:
@@ -278,7 +278,7 @@ def write_text_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -1,10 +1,12 @@
 # What all rules share: the validated configuration, the campaigns it names, and the wildcards.
+import json
 import os
 import sys
 from pathlib import Path
 
 from inference_energy import campaigns, config as study_config, provenance
 from inference_energy.errors import StudyError
+from inference_energy.questions import QUESTIONS, RECORD_TABLES
 
 try:
     STUDY = study_config.load(config, "configuration (config/default.yaml, --configfile, --config)")
@@ -15,6 +17,7 @@ except StudyError as error:
     sys.exit(f"error: {error}")
 
 RESULTS = STUDY.results_dir
+NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
 # The parent that runs are forked from ends with this process.
 os.environ.setdefault("INFERENCE_ENERGY_OWNER_PID", str(os.getpid()))
 
@@ -24,3 +27,5 @@ wildcard_constraints:
     study="[a-z][a-z0-9_]*",
     setting="[a-zA-Z0-9._-]+",
     cycle=r"\d+",
+    question="|".join(QUESTIONS),
+    notebook="|".join(NOTEBOOKS),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from inference_energy.records import Interval, Trace, Warning
+from inference_energy.records import Interval, RunWarning, Trace
 
 #: NVML's reasons for a lower clock that change what is measured: power cap, slow-downs, heat, brake.
 THROTTLE_REASONS = {
@@ -21,7 +21,7 @@ CODECARBON_TOLERANCE_FRACTION = 0.05
 
 def warnings_of(
     intervals: Sequence[Interval], trace: Trace, lead: int, tolerance_fraction: float, method: str
-) -> list[Warning]:
+) -> list[RunWarning]:
     """All warnings of a run.
 
     Parameters
@@ -38,10 +38,10 @@ def warnings_of(
         The meter's energy method.
     """
     windows = [interval for interval in intervals if interval.phase == "window"]
-    found: list[Warning] = []
+    found: list[RunWarning] = []
     if method == "codecarbon_estimate":
         found.append(
-            Warning(
+            RunWarning(
                 code="estimate_only",
                 value=None,
                 detail="no energy counter: CPU load times an assumed power, RAM a constant",
@@ -53,19 +53,19 @@ def warnings_of(
     return found + _from_trace(windows, trace, lead)
 
 
-def _counter_against_power(window: Interval, lead: int, tolerance_fraction: float, method: str) -> list[Warning]:
+def _counter_against_power(window: Interval, lead: int, tolerance_fraction: float, method: str) -> list[RunWarning]:
     opened_j, closed_j = window.counter_opened_j[lead], window.counter_closed_j[lead]
     if opened_j is None or closed_j is None:
-        return [Warning(code="counter_not_read", value=None, detail=f"window {window.index}")]
+        return [RunWarning(code="counter_not_read", value=None, detail=f"window {window.index}")]
     integrated_j = window.energy_power_instant_j[lead]
     if integrated_j is None or integrated_j <= 0:
         missing = method not in ("codecarbon_estimate", "rapl")
-        return [Warning(code="no_instant_power", value=None, detail=f"window {window.index}")] if missing else []
+        return [RunWarning(code="no_instant_power", value=None, detail=f"window {window.index}")] if missing else []
     deviation = (closed_j - opened_j) / integrated_j - 1
     if abs(deviation) <= tolerance_fraction:
         return []
     return [
-        Warning(
+        RunWarning(
             code="counter_power_disagree",
             value=deviation,
             detail=f"window {window.index}: counter over integrated instant power, less one",
@@ -73,12 +73,12 @@ def _counter_against_power(window: Interval, lead: int, tolerance_fraction: floa
     ]
 
 
-def _counter_against_codecarbon(window: Interval, lead: int, method: str) -> list[Warning]:
+def _counter_against_codecarbon(window: Interval, lead: int, method: str) -> list[RunWarning]:
     if method != "nvml_total_energy":
         return []
     lap = window.codecarbon
     if lap is None or lap.duration_s <= 0 or lap.gpu_energy_j <= 0:
-        return [Warning(code="no_codecarbon", value=None, detail=f"window {window.index}")]
+        return [RunWarning(code="no_codecarbon", value=None, detail=f"window {window.index}")]
     opened_j, closed_j = window.counter_opened_j[lead], window.counter_closed_j[lead]
     if opened_j is None or closed_j is None:
         return []
@@ -87,7 +87,7 @@ def _counter_against_codecarbon(window: Interval, lead: int, method: str) -> lis
     if abs(deviation) <= CODECARBON_TOLERANCE_FRACTION:
         return []
     return [
-        Warning(
+        RunWarning(
             code="codecarbon_disagree",
             value=deviation,
             detail=f"window {window.index}: CodeCarbon's GPU power over the counter's, less one",
@@ -95,20 +95,20 @@ def _counter_against_codecarbon(window: Interval, lead: int, method: str) -> lis
     ]
 
 
-def _from_trace(windows: Sequence[Interval], trace: Trace, lead: int) -> list[Warning]:
+def _from_trace(windows: Sequence[Interval], trace: Trace, lead: int) -> list[RunWarning]:
     if not windows or not trace.slow_time_s:
         return []
     times = np.array(trace.slow_time_s)
     inside = (times >= windows[0].opened_s) & (times <= windows[-1].closed_s)
-    found: list[Warning] = []
+    found: list[RunWarning] = []
     reasons = [reason or 0 for reason, kept in zip(trace.throttle_reasons[lead], inside, strict=True) if kept]
     for bit, words in THROTTLE_REASONS.items():
         share = sum(1 for reason in reasons if reason & bit) / max(1, len(reasons))
         if share > 0:
-            found.append(Warning(code="throttled", value=share, detail=f"{words}, share of samples in the windows"))
+            found.append(RunWarning(code="throttled", value=share, detail=f"{words}, share of samples in the windows"))
     others = [n or 0 for n, kept in zip(trace.n_other_processes[lead], inside, strict=True) if kept]
     if any(others):
-        found.append(Warning(code="other_processes", value=float(max(others)), detail="on the GPU during windows"))
+        found.append(RunWarning(code="other_processes", value=float(max(others)), detail="on the GPU during windows"))
     if trace.time_s[-1] < windows[-1].work_ended_s or trace.time_s[0] > windows[0].opened_s:
-        found.append(Warning(code="short_trace", value=trace.time_s[-1], detail="samples do not span the windows"))
+        found.append(RunWarning(code="short_trace", value=trace.time_s[-1], detail="samples do not span the windows"))
     return found

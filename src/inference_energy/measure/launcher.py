@@ -88,7 +88,7 @@ def socket_path() -> Path:
     """Socket of this user's parent for this source and interpreter."""
     key = provenance.short_hash(
         f"{provenance.source_sha256()}/{sys.executable}/{os.environ.get('CUDA_VISIBLE_DEVICES')}"
-        f"/{os.environ.get('OMP_NUM_THREADS')}/{os.environ.get('PYTHONPATH')}"
+        f"/{os.environ.get('PYTHONPATH')}"
     )
     return Path(tempfile.gettempdir()) / f"inference-energy-{os.getuid()}-{key}.sock"
 
@@ -276,7 +276,7 @@ class _Parent:
 
 def _state() -> dict[str, Any]:
     torch = sys.modules.get("torch")
-    files = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    files = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]  # noqa: PTH208
     return {
         "pid": os.getpid(),
         "cuda_initialised": bool(torch is not None and torch.cuda.is_initialized()),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 from pathlib import Path
 
 from inference_energy.records import Record, read_record
 
 
-def report(output: Path, n_planned: int, wall_s: float) -> None:
-    """Add the run in `output` to ``logs/progress.jsonl`` and print where the campaign stands.
+def report(output: Path, n_planned: int, wall_s: float) -> str:
+    """Add the run in `output` to ``logs/progress.jsonl`` and say where the campaign stands.
 
     Parameters
     ----------
@@ -32,10 +31,9 @@ def report(output: Path, n_planned: int, wall_s: float) -> None:
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     spent_j = sum(line["energy_j"] or 0.0 for line in lines)
     left_s = (n_planned - n_done) * statistics.fmean(line["wall_s"] for line in lines)
-    print(
+    return (
         f"[{n_done}/{n_planned}] {record.run_id}: {_outcome(record)}; {spent_j / 1000:.1f} kJ so far,"
-        f" about {left_s / 60:.0f} min left",
-        file=sys.stderr,
+        f" about {left_s / 60:.0f} min left"
     )
 
 

@@ -1,4 +1,4 @@
-"""Qualification of the instrument, once a sitting: does the meter hold what the protocol needs?
+"""Qualification of the instrument, once a sitting.
 
 On a GPU: period, resolution and read latency of the counter at idle, then the counter against
 integrated instant power under a known load (matrix products). A meter that fails is refused.
@@ -6,6 +6,7 @@ integrated instant power under a known load (matrix products). A meter that fail
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
@@ -210,7 +211,7 @@ def observe(counter: Counter, lead: int, duration_s: float = OBSERVE_S) -> dict[
             last_j = total_j
         elif reading.time_s - ticks_s[-1] > duration_s:
             break
-    periods_s = [later - earlier for earlier, later in zip(ticks_s, ticks_s[1:], strict=False)]
+    periods_s = [later - earlier for earlier, later in itertools.pairwise(ticks_s)]
     if len(periods_s) < 5:
         raise MeterError(
             counter.method,

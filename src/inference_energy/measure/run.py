@@ -148,32 +148,16 @@ def measure_run(
     zero_s = origin.started_s
     intervals = recorder.intervals(trace, laps, zero_s)
     trace = shifted(trace, zero_s)
-    levels, campaign = run.levels, resolved.campaign
+    tolerance_fraction = resolved.campaign.measurement.counter_power_tolerance_fraction
     return Record(
         schema_version=1,
-        identity=Identity(
-            campaign=run.campaign,
-            study=run.study,
-            setting=run.setting,
-            cycle=run.cycle,
-            order=run.order,
-            sitting=bench.sitting,
-            started_at_utc=started_at,
-            ended_at_utc=provenance.now_utc(),
-        ),
+        identity=_identity(run, bench, started_at),
         status=progress.status,
         status_detail=progress.detail,
-        levels=levels,
-        workload=_workload(levels, prompts, campaign.seed),
+        levels=run.levels,
+        workload=_workload(run.levels, prompts, resolved.campaign.seed),
         hardware=bench.hardware,
-        meter=Meter(
-            energy_method=bench.counter.method,  # type: ignore[arg-type]
-            period_s=bench.counter.period_s,
-            resolution_j=bench.counter.resolution_j,
-            read_latency_s=bench.read_latency_s,
-            tick_aligned=bench.counter.ticks,
-            qualification=bench.qualification,
-        ),
+        meter=_meter(bench),
         launch=_launch(origin, progress),
         process_started_s=0.0,
         process_ended_s=ended.time_s - zero_s,
@@ -184,10 +168,32 @@ def measure_run(
         trace=trace,
         memory=_memory(memory_peak, bench),
         software=software(bench.devices.driver),
-        provenance=_provenance(levels, resolved, origin),
-        warnings=warnings_of(
-            intervals, trace, bench.lead, campaign.measurement.counter_power_tolerance_fraction, bench.counter.method
-        ),
+        provenance=_provenance(run.levels, resolved, origin),
+        warnings=warnings_of(intervals, trace, bench.lead, tolerance_fraction, bench.counter.method),
+    )
+
+
+def _identity(run: Run, bench: Bench, started_at: str) -> Identity:
+    return Identity(
+        campaign=run.campaign,
+        study=run.study,
+        setting=run.setting,
+        cycle=run.cycle,
+        order=run.order,
+        sitting=bench.sitting,
+        started_at_utc=started_at,
+        ended_at_utc=provenance.now_utc(),
+    )
+
+
+def _meter(bench: Bench) -> Meter:
+    return Meter(
+        energy_method=bench.counter.method,  # type: ignore[arg-type]
+        period_s=bench.counter.period_s,
+        resolution_j=bench.counter.resolution_j,
+        read_latency_s=bench.read_latency_s,
+        tick_aligned=bench.counter.ticks,
+        qualification=bench.qualification,
     )
 
 

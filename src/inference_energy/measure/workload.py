@@ -124,5 +124,5 @@ def _encoder(facts: ModelFacts) -> Any:
         return lambda text: [byte + FIRST_RANDOM_ID for byte in text.encode()]
     from transformers import AutoTokenizer
 
-    assert facts.hub_name is not None and facts.revision is not None  # noqa: S101 - tokenizer "hub" implies both
-    return AutoTokenizer.from_pretrained(facts.hub_name.value, revision=facts.revision.value).encode
+    name, revision = facts.hub_identity()
+    return AutoTokenizer.from_pretrained(name, revision=revision).encode

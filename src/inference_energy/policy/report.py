@@ -255,7 +255,7 @@ def rerun(evidence: Evidence) -> Prose:
     """How to make this page again."""
     name = evidence.about.campaign
     return Prose(
-        f"In a clone of the repository at commit `{evidence.about.commit}`, `make study` rebuilds every table,"
+        f"The records were measured at commit `{evidence.about.commit}`. `make study` rebuilds every table,"
         f" figure and page, this one as `results/{name}/report/`. The figures are also kept as SVG, each with"
         f" the table it was drawn from, in `results/{name}/figures/`."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from inference_energy.config import ModelFacts, Setting
@@ -51,7 +50,7 @@ class TransformersEngine:
         with _out_of_memory_is_a_result():
             if self._device == "cpu":
                 # Threads that spin for one another slow down twentyfold when anything else runs.
-                torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+                torch.set_num_threads(1)
             torch.manual_seed(self._seed)
             torch.set_float32_matmul_precision("high" if self._levels.precision == "tf32" else "highest")
             torch.backends.cuda.enable_cudnn_sdp(self._levels.attention != "sdpa_no_cudnn")
@@ -88,10 +87,10 @@ class TransformersEngine:
     def _hub_model(self) -> Any:
         from transformers import AutoModelForCausalLM
 
-        assert self._facts.hub_name is not None and self._facts.revision is not None  # noqa: S101 - held by design
+        name, revision = self._facts.hub_identity()
         return AutoModelForCausalLM.from_pretrained(
-            self._facts.hub_name.value,
-            revision=self._facts.revision.value,
+            name,
+            revision=revision,
             dtype=self._dtype(),
             attn_implementation=self._attention(),
             device_map=self._device,
