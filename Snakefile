@@ -1,5 +1,6 @@
 """From a configuration to records, tables, notebooks and reports. Every rule is one command line."""
 
+
 configfile: "config/default.yaml"
 
 
@@ -11,9 +12,11 @@ include: "workflow/rules/report.smk"
 
 
 rule all:
+    default_target: True
     input:
         # The records too: else a deleted one goes unnoticed while its tables are there.
         [path for campaign in CAMPAIGNS.values() for path in campaign.aggregate_inputs()],
-        expand(f"{RESULTS}/{{campaign}}/report/index.html", campaign=CAMPAIGNS),
-        expand(f"{RESULTS}/{{campaign}}/logs/check.log", campaign=CAMPAIGNS),
-    default_target: True
+        expand("<results>/{campaign}/logs/check.passed", campaign=CAMPAIGNS),
+        expand("<results>/{campaign}/report/index.html", campaign=CAMPAIGNS),
+    message:
+        f"Every record, table and page is there: {', '.join(f'{RESULTS}/{name}/report/index.html' for name in CAMPAIGNS)}"

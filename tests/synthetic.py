@@ -99,7 +99,7 @@ def energy_j_per_output_token(levels: Setting) -> float:
 
 @dataclass(frozen=True)
 class Piece:
-    """An interval on the run's clock with its power; the tail falls linearly to half of it."""
+    """An interval on the run's clock with its power; in the tail the device waits."""
 
     phase: str
     index: int
@@ -207,7 +207,8 @@ def _timeline(pieces: list[Piece], works: bool, ended_s: float) -> Timeline:
         power = piece.power_w if works else IDLE_W
         kinks += [(piece.opened_s, power), (piece.work_ended_s, power)]
         if piece.closed_s > piece.work_ended_s:
-            kinks.append((piece.closed_s, power / 2 if works else IDLE_W))
+            waiting = IDLE_LOADED_W if works else IDLE_W
+            kinks += [(float(np.nextafter(piece.work_ended_s, np.inf)), waiting), (piece.closed_s, waiting)]
     return Timeline([*kinks, (ended_s, IDLE_W)])
 
 

@@ -12,11 +12,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from inference_energy.errors import StudyError
+
+Command = Callable[[argparse.Namespace], int | None]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,65 +37,56 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="inference-energy", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command: Any, text: str) -> argparse.ArgumentParser:
+    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(command=command)
         return sub
 
-    plan = add("plan", _plan, "list the runs of a campaign in the order of measuring")
-    plan.add_argument("campaign", type=Path, help="config/campaigns/<name>.yaml, or a resolved campaign.yaml")
-    plan.add_argument("--config-dir", type=Path, default=Path("config"), help="where models.yaml is")
+    _add_measuring(add)
+    _add_from_records_to_pages(add)
+    add("schema", _schema, "print the JSON schema of the configuration")
+    return parser
 
-    for name, command, text in (
-        ("measure", _measure, "measure one run and write its record"),
-        ("qualify", _qualify, "qualify the instrument for this sitting"),
-    ):
-        sub = add(name, command, text)
-        sub.add_argument("campaign", type=Path, help="config/campaigns/<name>.yaml, or a resolved campaign.yaml")
-        sub.add_argument("--config-dir", type=Path, default=Path("config"), help="where models.yaml, hardware.yaml are")
-        sub.add_argument("--results", type=Path, default=Path("results"), help="folder of all results")
-        if name == "measure":
-            sub.add_argument("--run", required=True, metavar="STUDY/SETTING.cCYCLE", help="which run")
+
+def _add_measuring(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+    plan = add("plan", _plan, "list the runs of a campaign in the order of measuring")
+    qualify = add("qualify", _qualify, "qualify the instrument for this sitting")
+    measure = add("measure", _measure, "measure one run and write its record")
+    for command in (plan, qualify, measure):
+        command.add_argument("campaign", type=Path, help="config/campaigns/<name>.yaml, or a resolved campaign.yaml")
+        command.add_argument("--config-dir", type=Path, default=Path("config"), help="where the facts are")
+    for command in (qualify, measure):
+        command.add_argument("--results", type=Path, default=Path("results"), help="folder of all results")
+    measure.add_argument("--run", required=True, metavar="STUDY/SETTING.cCYCLE", help="which run")
 
     run = add("run", _run, "run snakemake for at most a given time; the run in progress is finished")
     run.add_argument("--budget-s", type=float, required=True, help="seconds after which no further run is started")
-    run.add_argument("snakemake", nargs=argparse.REMAINDER, help="arguments of snakemake")
+    run.add_argument("snakemake", nargs=argparse.REMAINDER, help="-- and the arguments of snakemake")
 
     launcher = add("launcher", _launcher, "the parent process that runs are forked from")
     launcher.add_argument("action", choices=["state", "stop"])
 
-    aggregate = add("aggregate", _aggregate, "check a campaign's records and make its tables")
-    aggregate.add_argument("folder", type=Path, help="results/<campaign>")
-    aggregate.add_argument("--source", choices=["measured", "archived"], required=True)
-    aggregate.add_argument("--allow-missing", action="store_true", help="accept a campaign that is not complete")
 
-    analyse = add("analyse", _analyse, "answer one question from a campaign's tables")
-    analyse.add_argument("question")
-    analyse.add_argument("folder", type=Path, help="results/<campaign>")
-    analyse.add_argument("--confidence", type=float, required=True)
-    analyse.add_argument("--n-bootstrap", type=int, required=True)
-    analyse.add_argument("--seed", type=int, required=True)
-    analyse.add_argument("--margin-fraction", type=float, required=True)
-
-    context = add("context", _context, "write what a report assumes beside a campaign's tables")
-    context.add_argument("folder", type=Path, help="results/<campaign>")
-    context.add_argument("--config", required=True, help="JSON with the sections analysis and report")
-    context.add_argument("--config-dir", type=Path, default=Path("config"))
-
-    page = add("page", _page, "execute a notebook on a campaign and render it")
-    page.add_argument("notebook", type=Path)
-    page.add_argument("folder", type=Path, help="results/<campaign>")
-
-    index = add("index", _index, "write the index of a campaign's pages")
-    index.add_argument("folder", type=Path, help="results/<campaign>")
-    index.add_argument("pages", type=Path, nargs="+")
-
+def _add_from_records_to_pages(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
     archive = add("archive", _archive, "validate a campaign and keep its records for good")
-    archive.add_argument("folder", type=Path, help="results/<campaign>")
-    archive.add_argument("--allow-missing", action="store_true", help="accept a campaign that is not complete")
+    aggregate = add("aggregate", _aggregate, "check a campaign's records and make its tables")
+    analyse = add("analyse", _analyse, "answer one question from a campaign's tables")
+    context = add("context", _context, "write what a report assumes beside a campaign's tables")
+    page = add("page", _page, "execute a notebook on a campaign and render it")
+    index = add("index", _index, "write the index of a campaign's pages")
 
-    add("schema", _schema, "print the JSON schema of the configuration")
-    return parser
+    analyse.add_argument("question")
+    page.add_argument("notebook", type=Path)
+    for command in (archive, aggregate, analyse, context, page, index):
+        command.add_argument("folder", type=Path, help="results/<campaign>")
+    for command in (archive, aggregate):
+        command.add_argument("--allow-missing", action="store_true", help="accept a campaign that is not complete")
+    aggregate.add_argument("--source", choices=["measured", "archived"], required=True)
+    for name, kind in (("confidence", float), ("n-bootstrap", int), ("seed", int), ("margin-fraction", float)):
+        analyse.add_argument(f"--{name}", type=kind, required=True)
+    context.add_argument("--config", required=True, help="JSON with the sections analysis and report")
+    context.add_argument("--config-dir", type=Path, default=Path("config"), help="where the facts are")
+    index.add_argument("pages", type=Path, nargs="+")
 
 
 # --- measuring -----------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from inference_energy.readings import (
     ratio,
     rest_energy_j,
     sum_or_missing,
+    tail_energies_j,
     taking_part,
     taking_part_sum,
     total_of,
@@ -291,7 +292,8 @@ def _state(record: Record) -> Row:
 
 def _window_row(record: Record, interval: Interval) -> Row:
     n_tokens = interval.tokens.n_tokens_non_padding if interval.tokens else None
-    tails_j = floats(interval.energy_tail_j)
+    tails_j, tails_uncertainty_j = tail_energies_j(record, interval)
+    variances = floats(interval.uncertainty_j) ** 2 + tails_uncertainty_j**2
     counter_j = taking_part_sum(record, counter_energies_j(interval))
     energy_j = taking_part_sum(record, counter_energies_j(interval) - tails_j)
     power_instant_j = taking_part_sum(record, floats(interval.energy_power_instant_j))
@@ -312,7 +314,7 @@ def _window_row(record: Record, interval: Interval) -> Row:
             "n_output_tokens_measured": n_tokens,
             "energy_j": energy_j,
             "tail_energy_j": taking_part_sum(record, tails_j),
-            "uncertainty_j": math.sqrt(taking_part_sum(record, floats(interval.uncertainty_j) ** 2)),
+            "uncertainty_j": math.sqrt(taking_part_sum(record, variances)),
             "energy_power_instant_j": power_instant_j,
             "energy_power_average_j": taking_part_sum(record, floats(interval.energy_power_average_j)),
             "counter_over_power_ratio": ratio(counter_j, power_instant_j),

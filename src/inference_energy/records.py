@@ -105,7 +105,7 @@ class Interval(Base):
         description="instant power integrated from work_ended_s to closed_s, per device"
     )
     uncertainty_j: list[float | None] = Field(
-        description="standard uncertainty of counter energy less tail energy, per device"
+        description="standard uncertainty of the counter's difference: edges, resolution, sampling of the tail"
     )
     codecarbon: CodeCarbonEnergy | None
     tokens: Tokens | None = Field(description="null where nothing is generated")

@@ -93,6 +93,19 @@ ORDINALS: frozenset[str] = frozenset(
 )
 
 
+#: Levels of factors in words, where their short names would puzzle a reader.
+LEVELS: dict[str, str] = {
+    "sdpa": "default attention",
+    "sdpa_no_cudnn": "attention without cuDNN",
+    "eager": "eager attention",
+}
+
+
+def level_words(level: str) -> str:
+    """A level as a reader should see it."""
+    return LEVELS.get(level, level)
+
+
 def unit_of(name: str) -> str:
     """The symbol of the unit that `name` carries.
 

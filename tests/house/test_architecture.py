@@ -65,6 +65,10 @@ ROOMS = {
     "figures": _room("errors units tables analyse", "draws tables and results"),
     "policy": _room("errors units tables analyse", "says tables and results in words"),
     "render": _room("errors", "executes notebooks, and knows nothing of their content"),
+    "questions": _room("errors tables analyse", "names the analyses for the workflow; imports them only to run them"),
+    "pages": _room(
+        "errors units validation facts config records provenance policy", "what pages say besides the tables"
+    ),
     "cli": _room("*", "wires the rooms together"),
     "__init__": _room("", "importing the package costs nothing", ""),
     "__main__": _room("cli", "python -m inference_energy"),

@@ -183,7 +183,7 @@ def test_one_response_beside_appliances(pilot: policy.Evidence) -> None:
 
 def test_the_warm_up_sentence_follows_the_data(pilot: policy.Evidence) -> None:
     assert "do not warm every run up" in policy.warm_up(pilot).title
-    assert "8.0× its steady time with sdpa" in policy.warm_up(pilot).title
+    assert "8.0× its steady time with default attention" in policy.warm_up(pilot).title
     calm = pilot.iterations.assign(duration_s_per_step=0.0087)
     assert "warmed every run up" in policy.warm_up(dataclasses.replace(pilot, iterations=calm)).title
 

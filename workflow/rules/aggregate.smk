@@ -1,37 +1,52 @@
-# From records, measured or archived, to typed tables.
+# From records, measured or archived, to typed tables, and a test of their physical sense.
 
 
 rule aggregate:
     input:
         lambda wildcards: CAMPAIGNS[wildcards.campaign].aggregate_inputs(),
     output:
-        expand(f"{RESULTS}/{{{{campaign}}}}/tables/{{table}}.{{ending}}", table=RECORD_TABLES, ending=["parquet", "csv"]),
-        f"{RESULTS}/{{campaign}}/tables/about.json",
-        f"{RESULTS}/{{campaign}}/tables/data_dictionary.csv",
+        expand(
+            "<results>/{{campaign}}/tables/{table}.{ending}",
+            table=RECORD_TABLES,
+            ending=["parquet", "csv"],
+        ),
+        "<results>/{campaign}/tables/about.json",
+        "<results>/{campaign}/tables/data_dictionary.csv",
     log:
-        f"{RESULTS}/{{campaign}}/logs/aggregate.log",
+        "<results>/{campaign}/logs/aggregate.log",
+    conda:
+        ENVIRONMENT
     params:
         code=provenance.digest("aggregate"),
         pages=provenance.digest("pages"),
+        # Title, description and questions are part of about.json.
+        design=lambda wildcards: CAMPAIGNS[wildcards.campaign].resolved.sha256(),
+        results=RESULTS,
         source=lambda wildcards: "archived" if CAMPAIGNS[wildcards.campaign].archived else "measured",
         # Asking for some cycles only means that the campaign is not complete yet.
         missing="" if STUDY.cycles is None else "--allow-missing",
     message:
         "Checking the records of {wildcards.campaign} and making its tables"
     shell:
-        f"inference-energy aggregate {RESULTS}/{{wildcards.campaign}} --source {{params.source}} {{params.missing}}"
+        "inference-energy aggregate {params.results}/{wildcards.campaign} --source {params.source} {params.missing}"
         " 2> >(tee {log} >&2)"
 
 
 rule check:
     input:
-        f"{RESULTS}/{{campaign}}/tables/runs.parquet",
-        f"{RESULTS}/{{campaign}}/tables/windows.parquet",
+        "<results>/{campaign}/tables/runs.parquet",
+        "<results>/{campaign}/tables/windows.parquet",
         "tests/campaign/test_physical_sense.py",
     output:
-        f"{RESULTS}/{{campaign}}/logs/check.log",
+        touch("<results>/{campaign}/logs/check.passed"),
+    log:
+        "<results>/{campaign}/logs/check.log",
+    conda:
+        ENVIRONMENT
+    params:
+        results=RESULTS,
     message:
         "Testing the records of {wildcards.campaign} for physical sense"
     shell:
-        f"pytest -q -p no:cacheprovider tests/campaign --campaign-folder {RESULTS}/{{wildcards.campaign}}"
-        " > {output} || {{ cat {output} >&2; exit 1; }}"
+        "pytest -q -p no:cacheprovider tests/campaign --campaign-folder {params.results}/{wildcards.campaign}"
+        " > {log} 2>&1 || {{ cat {log} >&2; exit 1; }}"

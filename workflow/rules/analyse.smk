@@ -3,16 +3,21 @@
 
 rule analyse:
     input:
-        lambda wildcards: [
-            f"{RESULTS}/{wildcards.campaign}/tables/{table}.parquet" for table in QUESTIONS[wildcards.question].inputs
-        ],
+        lambda wildcards: expand(
+            "<results>/{campaign}/tables/{table}.parquet",
+            campaign=wildcards.campaign,
+            table=QUESTIONS[wildcards.question].inputs,
+        ),
     output:
-        f"{RESULTS}/{{campaign}}/tables/{{question}}.parquet",
-        f"{RESULTS}/{{campaign}}/tables/{{question}}.csv",
+        "<results>/{campaign}/tables/{question}.parquet",
+        "<results>/{campaign}/tables/{question}.csv",
     log:
-        f"{RESULTS}/{{campaign}}/logs/analyse_{{question}}.log",
+        "<results>/{campaign}/logs/analyse_{question}.log",
+    conda:
+        ENVIRONMENT
     params:
         code=lambda wildcards: provenance.digest(QUESTIONS[wildcards.question].module),
+        results=RESULTS,
         statistics=(
             f"--confidence {STUDY.analysis.confidence} --n-bootstrap {STUDY.analysis.n_bootstrap}"
             f" --seed {STUDY.analysis.seed} --margin-fraction {STUDY.analysis.equivalence_margin_fraction}"
@@ -20,5 +25,5 @@ rule analyse:
     message:
         "Answering {wildcards.question} for {wildcards.campaign}"
     shell:
-        f"inference-energy analyse {{wildcards.question}} {RESULTS}/{{wildcards.campaign}} {{params.statistics}}"
+        "inference-energy analyse {wildcards.question} {params.results}/{wildcards.campaign} {params.statistics}"
         " 2> >(tee {log} >&2)"

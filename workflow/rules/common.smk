@@ -1,4 +1,4 @@
-# What all rules share: the validated configuration, the campaigns it names, and the wildcards.
+# What all rules share: the validated configuration, the campaigns it names, paths and wildcards.
 import json
 import os
 import sys
@@ -11,15 +11,19 @@ from inference_energy.questions import QUESTIONS, RECORD_TABLES
 try:
     STUDY = study_config.load(config, "configuration (config/default.yaml, --configfile, --config)")
     CAMPAIGNS = campaigns.planned(STUDY, Path("config"))
-    for planned_campaign in CAMPAIGNS.values():
-        campaigns.keep_resolved(planned_campaign)
 except StudyError as error:
     sys.exit(f"error: {error}")
 
 RESULTS = STUDY.results_dir
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
+# The environment of environment.yml, for `--software-deployment-method conda`; ignored without it.
+ENVIRONMENT = "inference-energy"
 # The parent that runs are forked from ends with this process.
 os.environ.setdefault("INFERENCE_ENERGY_OWNER_PID", str(os.getpid()))
+
+
+pathvars:
+    results=RESULTS,
 
 
 wildcard_constraints:
@@ -29,3 +33,9 @@ wildcard_constraints:
     cycle=r"\d+",
     question="|".join(QUESTIONS),
     notebook="|".join(NOTEBOOKS),
+
+
+# Not while planning: a dry run writes nothing.
+onstart:
+    for planned_campaign in CAMPAIGNS.values():
+        campaigns.keep_resolved(planned_campaign)

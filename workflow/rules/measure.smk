@@ -4,16 +4,22 @@
 
 rule measure:
     output:
-        f"{RESULTS}/{{campaign}}/records/{{study}}/{{setting}}.c{{cycle}}.json",
+        # `update` keeps Snakemake from deleting a record before a job, for whatever reason it starts one: the
+        # command finds the record and leaves it as it is. To measure a run again, delete its record.
+        update("<results>/{campaign}/records/{study}/{setting}.c{cycle}.json"),
     log:
-        f"{RESULTS}/{{campaign}}/logs/{{study}}/{{setting}}.c{{cycle}}.log",
+        "<results>/{campaign}/logs/{study}/{setting}.c{cycle}.log",
+    conda:
+        ENVIRONMENT
     # All cores and the one GPU: nothing runs beside a measurement.
     threads: workflow.cores
     resources:
         gpu=1,
     priority: lambda wildcards: CAMPAIGNS[wildcards.campaign].priority(**wildcards)
+    params:
+        results=RESULTS,
     message:
         "Measuring {wildcards.study}/{wildcards.setting}, cycle {wildcards.cycle}, of {wildcards.campaign}"
     shell:
-        f"inference-energy measure {RESULTS}/{{wildcards.campaign}}/campaign.yaml --results {RESULTS}"
+        "inference-energy measure {params.results}/{wildcards.campaign}/campaign.yaml --results {params.results}"
         " --run {wildcards.study}/{wildcards.setting}.c{wildcards.cycle} 2> >(tee {log} >&2)"

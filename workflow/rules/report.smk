@@ -5,49 +5,60 @@
 rule context:
     input:
         "config/context.yaml",
-        f"{RESULTS}/{{campaign}}/tables/about.json",
+        "<results>/{campaign}/tables/about.json",
     output:
-        f"{RESULTS}/{{campaign}}/tables/context.json",
+        "<results>/{campaign}/tables/context.json",
     log:
-        f"{RESULTS}/{{campaign}}/logs/context.log",
+        "<results>/{campaign}/logs/context.log",
+    conda:
+        ENVIRONMENT
     params:
         code=provenance.source_sha256(),  # the notes are gathered from all of it
         config=json.dumps({"analysis": STUDY.analysis.model_dump(), "report": STUDY.report.model_dump()}),
+        results=RESULTS,
     message:
         "Gathering what the report on {wildcards.campaign} assumes"
     shell:
-        f"inference-energy context {RESULTS}/{{wildcards.campaign}} --config {{params.config:q}} 2> >(tee {{log}} >&2)"
+        "inference-energy context {params.results}/{wildcards.campaign} --config {params.config:q}"
+        " 2> >(tee {log} >&2)"
 
 
 rule page:
     input:
-        expand(f"{RESULTS}/{{{{campaign}}}}/tables/{{table}}.parquet", table=[*RECORD_TABLES, *QUESTIONS]),
-        f"{RESULTS}/{{campaign}}/tables/about.json",
-        f"{RESULTS}/{{campaign}}/tables/context.json",
+        expand("<results>/{{campaign}}/tables/{table}.parquet", table=[*RECORD_TABLES, *QUESTIONS]),
+        "<results>/{campaign}/tables/about.json",
+        "<results>/{campaign}/tables/context.json",
         notebook="notebooks/{notebook}.ipynb",
     output:
-        f"{RESULTS}/{{campaign}}/notebooks/{{notebook}}.ipynb",
-        f"{RESULTS}/{{campaign}}/report/{{notebook}}.html",
+        "<results>/{campaign}/notebooks/{notebook}.ipynb",
+        "<results>/{campaign}/report/{notebook}.html",
     log:
-        f"{RESULTS}/{{campaign}}/logs/{{notebook}}.log",
+        "<results>/{campaign}/logs/{notebook}.log",
+    conda:
+        ENVIRONMENT
     params:
         figures=provenance.digest("figures"),
         policy=provenance.digest("policy"),
         render=provenance.digest("render"),
+        results=RESULTS,
     message:
         "Rendering {wildcards.notebook} for {wildcards.campaign}"
     shell:
-        f"inference-energy page {{input.notebook}} {RESULTS}/{{wildcards.campaign}} 2> >(tee {{log}} >&2)"
+        "inference-energy page {input.notebook} {params.results}/{wildcards.campaign} 2> >(tee {log} >&2)"
 
 
 rule index:
     input:
-        expand(f"{RESULTS}/{{{{campaign}}}}/report/{{notebook}}.html", notebook=NOTEBOOKS),
+        expand("<results>/{{campaign}}/report/{notebook}.html", notebook=NOTEBOOKS),
     output:
-        f"{RESULTS}/{{campaign}}/report/index.html",
+        "<results>/{campaign}/report/index.html",
     log:
-        f"{RESULTS}/{{campaign}}/logs/index.log",
+        "<results>/{campaign}/logs/index.log",
+    conda:
+        ENVIRONMENT
+    params:
+        results=RESULTS,
     message:
         "Listing the pages of {wildcards.campaign}"
     shell:
-        f"inference-energy index {RESULTS}/{{wildcards.campaign}} {{input}} 2> >(tee {{log}} >&2)"
+        "inference-energy index {params.results}/{wildcards.campaign} {input} 2> >(tee {log} >&2)"

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from inference_energy.figures.style import COLOURS, GREY, blank, canvas, error_bars, log_axis
+from inference_energy.units import level_words
 
 PROTOCOLS = {"forward_passes": "three forward passes", "steady": "until iterations agree"}
 STATES = {True: ("measured", COLOURS[0], COLOURS[0]), False: ("warm-up", COLOURS[1], "white")}
@@ -53,7 +54,7 @@ def warm_up(iterations: pd.DataFrame, title: str, caption: str) -> Figure:
             for _, run in chosen.groupby(["setting", "cycle"]):
                 _iterations(axes, run.sort_values("index"))
             log_axis(axes.yaxis, shown[STEP].astype(float) * 1e3)
-            axes.set_title(f"{kernel}, {PROTOCOLS[protocol]}", fontsize=9, loc="left")
+            axes.set_title(f"{level_words(kernel)}, {PROTOCOLS[protocol]}", fontsize=9, loc="left")
     for axes in grid[-1]:
         axes.set_xlabel("Iteration, as it ran")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -108,10 +109,7 @@ def equivalence(rows: pd.DataFrame, runs: pd.DataFrame, title: str, caption: str
         _comparison(axes, place, row, error_bars(shown.iloc[[place]], "level_over_baseline_ratio"), _ratios(runs, row))
     axes.set_yticks(
         range(len(shown)),
-        [
-            f"{row['model']} {row['precision']}\nbatch {row['batch_size']}, {row['attention']}"
-            for _, row in shown.iterrows()
-        ],
+        [f"{row['model']} {row['precision']}\nbatch {row['batch_size']}" for _, row in shown.iterrows()],
     )
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")

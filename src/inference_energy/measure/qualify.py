@@ -10,6 +10,7 @@ import itertools
 import math
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,7 @@ from inference_energy.records import EnergyMethod, Hardware, write_text_atomical
 
 OBSERVE_S = 2.0
 LOAD_S = 5.0
+SETTLE_S = 0.6
 #: A window must be this many counter periods long, or alignment buys too little.
 PERIODS_PER_WINDOW = 20
 #: Counter and integrated power may differ by this much under the known load.
@@ -54,6 +56,9 @@ class Qualification(BaseModel):
     idle_power_w: float | None = Field(description="no process on the device")
     load_power_w: float | None = Field(description="by the counter, under matrix products")
     counter_over_power_ratio: float | None = Field(description="under that load")
+    power_lag_s: float | None = Field(
+        None, description="from the end of that load to instant power half way down to its waiting level"
+    )
     launch_latency_s: float | None = Field(description="mean of 20,000 launches of a tiny kernel, without the sampler")
     launch_latency_sampled_s: float | None = Field(description="the same beside the sampler")
     cpu_benchmark_s: float = Field(description="a fixed loop in Python, median of 5")
@@ -198,7 +203,9 @@ def observe(counter: Counter, lead: int, duration_s: float = OBSERVE_S) -> dict[
         If fewer than five new values come.
     """
     first = edge(counter, lead)
-    ticks_s, latencies_s, steps_j = [first.time_s], [], []
+    ticks_s = [first.time_s]
+    latencies_s: list[float] = []
+    steps_j: list[float] = []
     last_j = first.energy_j[lead]
     total_j = last_j
     while ticks_s[-1] - first.time_s < duration_s and len(latencies_s) < 100_000:
@@ -245,16 +252,38 @@ def _under_load(counter: Counter, devices: DeviceSet, measurement: Measurement) 
         for _ in range(20):
             torch.mm(matrix, matrix)
         torch.cuda.synchronize()
+    ended_s = counter.clock.now()
     closed = edge(counter, devices.lead)
+    counter.clock.sleep(SETTLE_S)
     trace = sampler.stop()
     energy_j = closed.energy_j[devices.lead] - opened.energy_j[devices.lead]
     integrated_j = integrate_j(trace.time_s, trace.power_instant_w[devices.lead], opened.time_s, closed.time_s)
     return {
         "load_power_w": energy_j / (closed.time_s - opened.time_s),
         "counter_over_power_ratio": None if not integrated_j else energy_j / integrated_j,
+        "power_lag_s": lag_s(trace.time_s, trace.power_instant_w[devices.lead], ended_s),
         "launch_latency_s": latency_s,
         "launch_latency_sampled_s": latency_sampled_s,
     }
+
+
+def lag_s(time_s: Sequence[float], power_w: Sequence[float | None], ended_s: float) -> float | None:
+    """From the end of a load to where sampled power crosses the middle between load and waiting level.
+
+    The load's level is the mean of the second before the end, the waiting level that of the last
+    tenth of a second sampled. None if the samples do not show the fall.
+    """
+    samples = [(t - ended_s, p) for t, p in zip(time_s, power_w, strict=True) if p is not None]
+    before = [p for t, p in samples if -1 <= t < 0]
+    after = [(t, p) for t, p in samples if t >= 0]
+    if not before or len(after) < 2:
+        return None
+    waiting = [p for t, p in after if t > after[-1][0] - 0.1]
+    middle_w = (statistics.fmean(before) + statistics.fmean(waiting)) / 2
+    for (t0, p0), (t1, p1) in itertools.pairwise([(0.0, before[-1]), *after]):
+        if p0 >= middle_w > p1:
+            return t0 + (t1 - t0) * (p0 - middle_w) / (p0 - p1)
+    return None
 
 
 def _launch_latency_s(n: int = 20_000) -> float:

@@ -17,6 +17,7 @@ from inference_energy.policy.wording import (
     percent,
     quantity,
 )
+from inference_energy.units import level_words
 
 STEP = "duration_s_per_step"
 N_STEADY = 3  #: last iterations of a run whose median is called its steady level
@@ -52,9 +53,14 @@ def warm_up(evidence: Evidence) -> Finding:
     short = runs[runs["warmup"] == "forward_passes"]
     if short.empty:
         return not_measured("warm-up by three forward passes (there is no study named warmup)")
-    by_kernel = short.groupby("attention")["first_over_steady_ratio"].median().sort_values(ascending=False)
+    by_kernel = (
+        short.assign(attention=short["attention"].map(level_words))
+        .groupby("attention")["first_over_steady_ratio"]
+        .median()
+        .sort_values(ascending=False)
+    )
     kernel, ratio = by_kernel.index[0], by_kernel.iloc[0]
-    times = short[short["attention"] == kernel]
+    times = short[short["attention"].map(level_words) == kernel]
     verdict = "do not warm every run up" if ratio > 1.1 else "warmed every run up"
     title = (
         f"Three forward passes {verdict}: the first measured iteration took {fold(ratio)} its steady time with {kernel}"
@@ -85,7 +91,7 @@ def _energy_effect(evidence: Evidence) -> str:
     worst = furthest_from_one(rows, "level_over_baseline_ratio")
     return (
         f" Energy per output token over the windows was {_ratio(worst, evidence.assumptions.confidence)} times that"
-        f" after a steady warm-up ({worst['attention']}): {worst['verdict']}."
+        f" after a steady warm-up ({level_words(worst['attention'])}): {worst['verdict']}."
     )
 
 

@@ -24,6 +24,10 @@ from inference_energy.policy.wording import (
 WITHIN_FRACTION = 0.01  #: goal for the counter against integrated power, as the figure's band
 
 
+#: What tells one run from another.
+RUN = ["study", "setting", "cycle"]
+
+
 def total(evidence: Evidence) -> pd.Series | None:
     """The row of `campaign_quality` for all sittings together."""
     rows = evidence.campaign_quality
@@ -141,10 +145,11 @@ def trace(evidence: Evidence) -> Finding:
 
 
 def traced_run(evidence: Evidence) -> pd.DataFrame:
-    """Samples of the first run that has some in its windows: an example of a trace."""
+    """Samples of one run as an example: of those sampled in their windows, the one of median duration."""
     samples = evidence.samples.dropna(subset=["power_w"])
-    windows = samples[samples["phase"] == "window"]
-    return _same_run(samples, windows) if len(windows) else windows
+    sampled = samples.loc[samples["phase"] == "window", RUN].drop_duplicates()
+    runs = evidence.ok.merge(sampled, on=RUN).sort_values(["wall_s", *RUN])
+    return _same_run(samples, runs.iloc[(len(runs) - 1) // 2 :]) if len(runs) else samples.iloc[:0]
 
 
 def traced_intervals(evidence: Evidence) -> pd.DataFrame:
@@ -166,7 +171,7 @@ def soundness(evidence: Evidence) -> Prose:
 def _same_run(frame: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
     if run.empty:
         return frame.iloc[:0]
-    first = run.sort_values(["study", "setting", "cycle"]).iloc[0]
+    first = run.iloc[0]
     same: pd.DataFrame = frame[
         (frame["study"] == first["study"]) & (frame["setting"] == first["setting"]) & (frame["cycle"] == first["cycle"])
     ]
