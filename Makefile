@@ -20,14 +20,14 @@ test: lint ## Lint, check types, run all tests
 lint: setup ## Check style, types and workflow without changing anything
 	$(IN_VENV) ruff check .
 	$(IN_VENV) ruff format --check .
-	$(IN_VENV) snakefmt --check Snakefile workflow
+	$(IN_VENV) snakefmt --check workflow
 	$(IN_VENV) mypy
 	$(IN_VENV) snakemake --lint
 
 format: setup ## Format sources, workflow and notebooks in place
 	$(IN_VENV) ruff check --fix .
 	$(IN_VENV) ruff format .
-	$(IN_VENV) snakefmt Snakefile workflow
+	$(IN_VENV) snakefmt workflow
 	$(IN_VENV) nbstripout notebooks/*.ipynb
 
 lab: setup ## Open the notebooks in JupyterLab

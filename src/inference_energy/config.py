@@ -120,6 +120,25 @@ class Setting(Base):
 
 FACTORS: tuple[str, ...] = tuple(Setting.model_fields)
 
+#: The factors that were there when the first campaign was archived. A factor that comes later counts in
+#: a setting's name only where it differs from its default, so that archived settings keep their names.
+FIRST_FACTORS: frozenset[str] = frozenset(
+    (
+        *("model", "engine", "weights", "precision", "batch_size", "n_prompts", "n_input_tokens", "n_output_tokens"),
+        *("prompts", "attention", "decoding", "sampling_temperature", "top_k", "top_p", "parallelism", "n_gpus"),
+        *(
+            "traffic",
+            "delay_min_s",
+            "delay_max_s",
+            "delay_every",
+            "burst_interval_s",
+            "burst_size",
+            "launcher",
+            "warmup",
+        ),
+    )
+)
+
 
 # --- a campaign ----------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from inference_energy.config import Campaign, ResolvedCampaign, Setting, Study
+from inference_energy.config import FIRST_FACTORS, Campaign, ResolvedCampaign, Setting, Study
 from inference_energy.errors import DesignError
 from inference_energy.validation import canonical_json, explain
 
@@ -43,7 +43,13 @@ class Run:
 
 def setting_id(levels: Setting) -> str:
     """A readable and unambiguous name: model, precision, batch size, and a hash of all levels."""
-    digest = hashlib.sha256(canonical_json(levels.model_dump(mode="json")).encode()).hexdigest()[:8]
+    later = {name: field.default for name, field in Setting.model_fields.items() if name not in FIRST_FACTORS}
+    counted = {
+        name: level
+        for name, level in levels.model_dump(mode="json").items()
+        if name not in later or level != later[name]
+    }
+    digest = hashlib.sha256(canonical_json(counted).encode()).hexdigest()[:8]
     model = re.sub(r"[^a-z0-9.-]", "-", levels.model.lower())
     return f"{model}_{_SHORT[levels.precision]}_b{levels.batch_size}_{digest}"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from make_synthetic_tables import main as make_synthetic_tables
 
 

@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from inference_energy.config import Campaign, ResolvedCampaign, Setting, read_campaign, read_models, resolve
+from inference_energy.config import (
+    FIRST_FACTORS,
+    Campaign,
+    ResolvedCampaign,
+    Setting,
+    read_campaign,
+    read_models,
+    resolve,
+)
 from inference_energy.design import expand, find, setting_id
 from inference_energy.errors import DesignError
 
@@ -161,6 +169,24 @@ def test_setting_ids_are_readable_stable_and_distinct() -> None:
     assert setting_id(levels).startswith("llama-3.2-1b_fp16_b8_")
     assert setting_id(levels) == setting_id(Setting(**levels.model_dump()))
     assert setting_id(levels) != setting_id(levels.model_copy(update={"attention": "eager"}))
+
+
+def test_a_factor_that_comes_later_renames_only_the_settings_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, eager = Setting(model="m"), Setting(model="m", attention="eager")
+    before = [setting_id(plain), setting_id(eager)]
+    monkeypatch.setattr("inference_energy.design.FIRST_FACTORS", FIRST_FACTORS - {"attention"})
+    monkeypatch.delitem(Setting.model_fields, "attention")  # as if it did not exist: its level is not counted
+    original = Setting.model_dump
+    monkeypatch.setattr(
+        Setting,
+        "model_dump",
+        lambda self, **options: {k: v for k, v in original(self, **options).items() if k != "attention"},
+    )
+    without = setting_id(plain)
+    monkeypatch.undo()
+    monkeypatch.setattr("inference_energy.design.FIRST_FACTORS", FIRST_FACTORS - {"attention"})
+    assert setting_id(plain) == without
+    assert setting_id(eager) not in {without, *before[:1]}
 
 
 def test_find_returns_the_run_or_says_what_it_looked_for() -> None:

@@ -107,7 +107,7 @@ def test_a_replay_of_a_replay_is_the_same() -> None:
 # --- refusals ------------------------------------------------------------------------------------
 
 
-TOO_LATE = r"after the tick at \d+\.\d+ s it should wait for"
+TOO_LATE = r"waits for a tick at \d+\.\d+ s, which came at"
 
 
 def _with(resolved: ResolvedCampaign, **measurement: Any) -> ResolvedCampaign:

@@ -21,15 +21,14 @@ rule aggregate:
         pages=provenance.digest("pages"),
         # Title, description and questions are part of about.json.
         design=lambda wildcards: CAMPAIGNS[wildcards.campaign].resolved.sha256(),
-        results=RESULTS,
+        folder=lambda wildcards: f"{RESULTS}/{wildcards.campaign}",
         source=lambda wildcards: "archived" if CAMPAIGNS[wildcards.campaign].archived else "measured",
         # Asking for some cycles only means that the campaign is not complete yet.
         missing="" if STUDY.cycles is None else "--allow-missing",
     message:
         "Checking the records of {wildcards.campaign} and making its tables"
     shell:
-        "inference-energy aggregate {params.results}/{wildcards.campaign} --source {params.source} {params.missing}"
-        " 2> >(tee {log} >&2)"
+        "inference-energy aggregate {params.folder} --source {params.source} {params.missing}" " 2> >(tee {log} >&2)"
 
 
 rule check:
@@ -44,9 +43,9 @@ rule check:
     conda:
         ENVIRONMENT
     params:
-        results=RESULTS,
+        folder=lambda wildcards: f"{RESULTS}/{wildcards.campaign}",
     message:
         "Testing the records of {wildcards.campaign} for physical sense"
     shell:
-        "pytest -q -p no:cacheprovider tests/campaign --campaign-folder {params.results}/{wildcards.campaign}"
+        "pytest -q -p no:cacheprovider tests/campaign --campaign-folder {params.folder}"
         " > {log} 2>&1 || {{ cat {log} >&2; exit 1; }}"

@@ -17,7 +17,7 @@ rule analyse:
         ENVIRONMENT
     params:
         code=lambda wildcards: provenance.digest(QUESTIONS[wildcards.question].module),
-        results=RESULTS,
+        folder=lambda wildcards: f"{RESULTS}/{wildcards.campaign}",
         statistics=(
             f"--confidence {STUDY.analysis.confidence} --n-bootstrap {STUDY.analysis.n_bootstrap}"
             f" --seed {STUDY.analysis.seed} --margin-fraction {STUDY.analysis.equivalence_margin_fraction}"
@@ -25,5 +25,4 @@ rule analyse:
     message:
         "Answering {wildcards.question} for {wildcards.campaign}"
     shell:
-        "inference-energy analyse {wildcards.question} {params.results}/{wildcards.campaign} {params.statistics}"
-        " 2> >(tee {log} >&2)"
+        "inference-energy analyse {wildcards.question} {params.folder} {params.statistics}" " 2> >(tee {log} >&2)"

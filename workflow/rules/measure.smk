@@ -17,7 +17,7 @@ rule measure:
         gpu=1,
     priority: lambda wildcards: CAMPAIGNS[wildcards.campaign].priority(**wildcards)
     params:
-        results=RESULTS,
+        results=lambda wildcards: RESULTS,
     message:
         "Measuring {wildcards.study}/{wildcards.setting}, cycle {wildcards.cycle}, of {wildcards.campaign}"
     shell:

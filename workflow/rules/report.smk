@@ -15,12 +15,11 @@ rule context:
     params:
         code=provenance.source_sha256(),  # the notes are gathered from all of it
         config=json.dumps({"analysis": STUDY.analysis.model_dump(), "report": STUDY.report.model_dump()}),
-        results=RESULTS,
+        folder=lambda wildcards: f"{RESULTS}/{wildcards.campaign}",
     message:
         "Gathering what the report on {wildcards.campaign} assumes"
     shell:
-        "inference-energy context {params.results}/{wildcards.campaign} --config {params.config:q}"
-        " 2> >(tee {log} >&2)"
+        "inference-energy context {params.folder} --config {params.config:q}" " 2> >(tee {log} >&2)"
 
 
 rule page:
@@ -40,11 +39,11 @@ rule page:
         figures=provenance.digest("figures"),
         policy=provenance.digest("policy"),
         render=provenance.digest("render"),
-        results=RESULTS,
+        folder=lambda wildcards: f"{RESULTS}/{wildcards.campaign}",
     message:
         "Rendering {wildcards.notebook} for {wildcards.campaign}"
     shell:
-        "inference-energy page {input.notebook} {params.results}/{wildcards.campaign} 2> >(tee {log} >&2)"
+        "inference-energy page {input.notebook} {params.folder} 2> >(tee {log} >&2)"
 
 
 rule index:
@@ -57,8 +56,8 @@ rule index:
     conda:
         ENVIRONMENT
     params:
-        results=RESULTS,
+        folder=lambda wildcards: f"{RESULTS}/{wildcards.campaign}",
     message:
         "Listing the pages of {wildcards.campaign}"
     shell:
-        "inference-energy index {params.results}/{wildcards.campaign} {input} 2> >(tee {log} >&2)"
+        "inference-energy index {params.folder} {input} 2> >(tee {log} >&2)"

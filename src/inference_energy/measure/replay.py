@@ -244,8 +244,8 @@ class _Counter:
         if edge.time_s <= now_s:
             raise RecordError(
                 self._where,
-                f"the replay reads the counter at {now_s:.3f} s, after the tick at {edge.time_s:.3f} s it should wait for",
-                "as recorded",
+                f"the replay waits for a tick at {now_s:.3f} s, which came at {edge.time_s:.3f} s",
+                "work that ends as recorded",
                 SAME_SETTINGS,
             )
         resumed_s = edge.time_s + self._latency_s if edge.resumed_s is None else edge.resumed_s

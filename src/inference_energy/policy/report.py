@@ -11,6 +11,7 @@ from inference_energy.policy.wording import (
     Finding,
     Prose,
     bullets,
+    counted,
     estimate,
     fold,
     known,
@@ -181,9 +182,10 @@ def measured(evidence: Evidence) -> Prose:
     machine = listed(sorted(runs["hardware"].dropna().unique()))
     models = listed(sorted(runs["model"].unique()))
     studies = "\n".join(f"- **{name}** — {question}" for name, question in evidence.about.studies.items())
+    cycles = counted(runs["cycle"].nunique(), "cycle")
     return Prose(
-        f"{evidence.about.description}\n\n{len(runs):,} runs of {runs['setting'].nunique():,} settings in"
-        f" {runs['cycle'].nunique()} cycles gave numbers, each run in its own process on {machine}. Models: {models}."
+        f"{evidence.about.description}\n\n{len(runs):,} runs of {runs['setting'].nunique():,} settings in {cycles} gave"
+        f" numbers, each run in its own process on {machine}. Models: {models}."
         f" Instrument: {evidence.method_words}.\n\nThe questions:\n\n{studies}"
     )
 
@@ -191,6 +193,8 @@ def measured(evidence: Evidence) -> Prose:
 def limits(evidence: Evidence) -> Prose:
     """What the numbers do not say."""
     weights = set(evidence.ok["weights"].dropna())
+    cycles = counted(evidence.ok["cycle"].nunique(), "cycle")
+    machines = counted(evidence.ok["host"].nunique(), "machine")
     points = []
     if "random" in weights:
         points.append(
@@ -213,8 +217,8 @@ def limits(evidence: Evidence) -> Prose:
         " devices, processors, memory, network and cooling are outside, except that the PUE adds a share for the site.",
         "**A laboratory load.** Full batches of equal length without waiting. A service with gaps, short batches or"
         " idle machines in reserve needs more energy per token.",
-        f"**One machine, {evidence.ok['cycle'].nunique()} cycles.** Another specimen, driver or engine may differ; the"
-        " intervals resample settings or cycles of this campaign only.",
+        f"**{machines}, {cycles}.** Another specimen, driver or engine may differ; the intervals resample settings or"
+        " cycles of this campaign only.",
         "**Use, not life cycle.** Making the hardware and training the model are not counted.",
     ]
     return Prose("\n".join(f"- {point}" for point in points))
