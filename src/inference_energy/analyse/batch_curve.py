@@ -57,20 +57,24 @@ def batch_curve(
     runs : DataFrame
         The ``runs`` table; runs without energy, such as those out of memory, are left out.
     study : str
-        The study to take; within it a model, precision and batch size must be one setting.
+        The study to take; within it a model, precision and batch size must be one setting. A
+        campaign without it has no curve: an empty table.
     confidence, n_bootstrap, seed
         Of the bootstrap.
 
     Raises
     ------
     AnalysisError
-        If the study has no measured run, or something else varies in it as well.
+        If the study has no run with numbers, or something else varies in it as well.
 
     References
     ----------
     Efron and Tibshirani (1993), *An Introduction to the Bootstrap*, chapter 13.
     """
-    known = runs[(runs["study"] == study) & runs[_QUANTITIES[0]].notna()]
+    of_study = runs[runs["study"] == study]
+    if of_study.empty and len(runs):  # a campaign need not ask this question
+        return BatchCurve(pd.DataFrame(columns=BATCH_CURVE.names), confidence, n_bootstrap)
+    known = of_study[of_study[_QUANTITIES[0]].notna()]
     if known.empty:
         raise AnalysisError(
             "table runs",
