@@ -8,15 +8,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from inference_energy.errors import StudyError
+from inference_energy.errors import DesignError, StudyError
+
+if TYPE_CHECKING:
+    from inference_energy.config import ResolvedCampaign
+    from inference_energy.design import Run
 
 Command = Callable[[argparse.Namespace], int | None]
 
@@ -130,9 +135,7 @@ def _measure(options: argparse.Namespace) -> int:
         print(f"{run.run_id}: already measured ({output})", file=sys.stderr)
         return 0
     if resolved.campaign.measurement.source == "replay":
-        from inference_energy.measure import replay
-
-        replay.perform(run, resolved, options.results, output)
+        _replay(run, resolved, options.results, output)
         return 0
     _require_qualified(campaign_file, resolved, options)
     request = session.Request(
@@ -155,6 +158,25 @@ def _measure(options: argparse.Namespace) -> int:
             "The error is above; run again to repeat it",
         )
     return status
+
+
+def _replay(run: Run, resolved: ResolvedCampaign, results: Path, output: Path) -> None:
+    """Measure an archived run again from its trace."""
+    from inference_energy import archive
+    from inference_energy.measure import replay
+    from inference_energy.records import write_record
+
+    folder = results / str(resolved.campaign.measurement.replay_of)
+    _, records = archive.read_archive(folder)
+    source = next((record for record in records if record.run_id == run.run_id), None)
+    if source is None:
+        raise DesignError(
+            f"run {run.run_id}",
+            f"is not in the archive {folder}",
+            "a run of that campaign: the same study, levels and cycle",
+            "Give the replaying campaign the base and studies of the archived one",
+        )
+    write_record(output, replay.replay_record(source, run, resolved))
 
 
 def _kept_campaign(options: argparse.Namespace) -> Path:
@@ -208,14 +230,31 @@ def _qualify(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     """Snakemake, asked by SIGTERM to finish what it runs once the budget is spent."""
-    process = subprocess.Popen([sys.executable, "-m", "snakemake", *(a for a in options.snakemake if a != "--")])
+    command = [sys.executable, "-m", "snakemake", *(a for a in options.snakemake if a != "--")]
+    process = subprocess.Popen(command)
     try:
         return process.wait(timeout=options.budget_s)
     except subprocess.TimeoutExpired:
-        print(f"{options.budget_s:.0f} s are spent: finishing the run in progress", file=sys.stderr)
+        print(f"{options.budget_s:.0f} s are spent: finishing what is in progress", file=sys.stderr)
         process.send_signal(signal.SIGTERM)
         process.wait()
+        print(f"Stopped as asked, whatever Snakemake calls it. {_left(command)}", file=sys.stderr)
         return 0
+    except KeyboardInterrupt:
+        process.wait()  # the terminal interrupted it too
+        raise
+
+
+def _left(command: list[str]) -> str:
+    """How many runs are still to be measured, and how to go on."""
+    plan = subprocess.run([*command, "--dry-run", "--quiet", "rules"], capture_output=True, text=True, check=False)
+    if plan.returncode != 0:
+        return "The same command goes on"
+    if "Nothing to be done" in plan.stdout + plan.stderr:
+        return "Nothing is left to do"
+    runs = re.search(r"^measure +(\d+)$", plan.stdout + plan.stderr, re.MULTILINE)
+    left = f"{runs[1]} runs are left" if runs else "Every run is measured, tables or pages are left"
+    return f"{left}: the same command goes on with them"
 
 
 def _launcher(options: argparse.Namespace) -> None:

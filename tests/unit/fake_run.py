@@ -42,9 +42,10 @@ class FakeRun:
     lead: int = 0
     has_codecarbon: bool = True
     other_processes: int = 0
+    begun_late_s: float = 0.0  # between the process's start and its first reading
 
     def __post_init__(self) -> None:
-        self.clock = VirtualClock(1000.0)
+        self.clock = VirtualClock(1000.0 + self.begun_late_s)
         self.powers = [FakePower(self.clock, IDLE_W) for _ in range(self.n_devices)]
         study = {"question": "FAKE?", "fixed": {"model": "llama-3.2-1b", "batch_size": 4, **self.levels}}
         self.resolved: ResolvedCampaign = synthetic.small_campaign(

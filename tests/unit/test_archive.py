@@ -194,7 +194,7 @@ def test_a_longer_design_extends_an_archive(archive: Path) -> None:
     for record in records:
         if record.identity.cycle == 3:
             write_record(archive / "records" / f"{record.run_id}.json", record)
-    with pytest.raises(ArchiveError, match="campaign.yaml: altered"):
+    with pytest.raises(ArchiveError, match=r"campaign\.yaml: altered"):
         read_archive(archive)
     write_archive(archive)
     resolved, found = read_archive(archive)

@@ -106,6 +106,20 @@ def test_the_lock_is_free_after_an_error() -> None:
         pass
 
 
+def test_a_helper_forked_meanwhile_does_not_keep_the_lock() -> None:
+    with lock(ONE, "first", 0, SystemClock()):
+        helper = os.fork()
+        if helper == 0:
+            time.sleep(60)
+            os._exit(0)
+    try:
+        with lock(ONE, "second", 0, SystemClock()):
+            pass
+    finally:
+        os.kill(helper, signal.SIGKILL)
+        os.waitpid(helper, 0)
+
+
 # --- devices -----------------------------------------------------------------------------------------
 
 

@@ -32,7 +32,7 @@ def _counter(power_w: float = 80.0, **arguments: Any) -> FakeCounter:
 
 @pytest.mark.parametrize(
     ("period_s", "resolution_j", "latency_s", "power_w"),
-    [(0.1, 0.001, 0.004, 80.0), (0.1, 0.001, 0.0003, 123.4567), (0.02, 0.25, 0.001, 300.0), (0.25, 1.0, 0.01, 77.7)],
+    [(0.1, 0.001, 0.004, 80.0), (0.1, 0.001, 0.0003, 123.4567), (0.02, 0.25, 0.001, 313.7), (0.25, 1.0, 0.01, 77.7)],
 )
 def test_the_instrument_is_seen_as_it_is(
     period_s: float, resolution_j: float, latency_s: float, power_w: float
@@ -40,8 +40,8 @@ def test_the_instrument_is_seen_as_it_is(
     counter = _counter(power_w, period_s=period_s, resolution_j=resolution_j, latency_s=latency_s, phase_s=0.007)
     seen = observe(counter, lead=1)
     assert seen["period_s"] == pytest.approx(period_s, abs=latency_s / 2 + 1e-9)
-    assert seen["period_min_s"] == pytest.approx(period_s, abs=latency_s + 1e-9)
-    assert seen["period_max_s"] == pytest.approx(period_s, abs=latency_s + 1e-9)
+    assert seen["period_min_s"] == pytest.approx(period_s, abs=1.5 * latency_s + 1e-9)
+    assert seen["period_max_s"] == pytest.approx(period_s, abs=1.5 * latency_s + 1e-9)
     assert seen["read_latency_s"] == pytest.approx(latency_s)
     step_j = seen["resolution_j"]
     assert step_j is not None
@@ -186,3 +186,20 @@ def test_a_damaged_qualification_is_an_error(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(RecordError, match="is no qualification"):
         qualify.read(path)
+
+
+def test_the_lag_is_where_power_has_fallen_half_way() -> None:
+    time_s = [i * 0.025 for i in range(80)]
+    ended_s, lag_s = 1.0, 0.045
+    power_w = [500.0 if t < ended_s + lag_s else 120.0 for t in time_s]
+    found = qualify.lag_s(time_s, power_w, ended_s)
+    assert found == pytest.approx(lag_s, abs=0.0125)  # half a sample
+    ramp = [500.0 - 380.0 * min(1.0, max(0.0, (t - ended_s) / 0.2)) for t in time_s]
+    assert qualify.lag_s(time_s, ramp, ended_s) == pytest.approx(0.1, abs=1e-9)
+
+
+def test_a_trace_that_does_not_show_the_fall_has_no_lag() -> None:
+    time_s = [i * 0.025 for i in range(80)]
+    assert qualify.lag_s(time_s, [500.0] * 80, 1.0) is None
+    assert qualify.lag_s(time_s, [None] * 80, 1.0) is None
+    assert qualify.lag_s(time_s, [500.0] * 80, 5.0) is None

@@ -22,7 +22,7 @@ RUNS = {
     "steady": {"durations_s": [2.1, 0.9, 0.72, 0.7, 0.71, *[0.7, 0.71] * 20]},
     "second device": {"lead": 1},
     "forward passes": {"levels": {"warmup": "forward_passes"}},
-    "cold": {"levels": {"launcher": "cold"}},
+    "cold": {"levels": {"launcher": "cold"}, "begun_late_s": 9.7},
     "no codecarbon": {"has_codecarbon": False},
     "other processes": {"other_processes": 3},
     "instant reads": {"counter": {"latency_s": 0.0001}},
@@ -84,7 +84,10 @@ def test_the_uncertainty_is_of_the_recorded_size(name: str) -> None:
 
 
 def test_a_replay_keeps_machine_and_times_and_says_what_it_is() -> None:
-    source, replayed = _replayed(RUNS["cold"])
+    run, measured = _measured(RUNS["cold"])
+    elsewhere = {"software.driver": "another", "memory.host_peak_bytes": 7, "identity.started_at_utc": "2000-01-01"}
+    source = synthetic.altered(measured, elsewhere)
+    replayed = replay_record(source, run.run, run.resolved)
     for part in ("hardware", "software", "memory", "workload", "levels", "monotonic_started_s"):
         assert getattr(replayed, part) == getattr(source, part)
     assert replayed.identity == source.identity

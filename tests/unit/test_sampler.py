@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -112,7 +113,11 @@ def test_a_helper_dies_with_its_parent_however_that_ends() -> None:
     assert psutil.pid_exists(helper_pid)
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
-    assert _gone(helper_pid)
+    try:
+        assert _gone(helper_pid)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(helper_pid, signal.SIGKILL)
 
 
 # --- the NVML sampler --------------------------------------------------------------------------------

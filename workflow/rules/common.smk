@@ -2,6 +2,7 @@
 import gc
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -15,13 +16,14 @@ gc.set_threshold(100_000)
 try:
     STUDY = study_config.load(config, "configuration (config/default.yaml, --configfile, --config)")
     CAMPAIGNS = campaigns.planned(STUDY, Path("config"))
+    RECORDS = [path for campaign in CAMPAIGNS.values() for path in campaign.aggregate_inputs()]
 except StudyError as error:
     sys.exit(f"error: {error}")
 
 RESULTS = STUDY.results_dir
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
-# The environment of environment.yml, for `--software-deployment-method conda`; ignored without it.
-ENVIRONMENT = "inference-energy"
+# For `--software-deployment-method conda`; without it, jobs run in the environment that Snakemake runs in.
+ENVIRONMENT = "../envs/inference-energy.yml"
 # The parent that runs are forked from ends with this process.
 os.environ.setdefault("INFERENCE_ENERGY_OWNER_PID", str(os.getpid()))
 
@@ -43,3 +45,11 @@ wildcard_constraints:
 onstart:
     for planned_campaign in CAMPAIGNS.values():
         campaigns.keep_resolved(planned_campaign)
+
+
+# Snakemake names what failed where it failed: say it once more at the end.
+onerror:
+    said = "".join(Path(path).read_text() for path in log)
+    failed = re.findall(r"^Error in rule .*?^    log: (\S+)", said, re.MULTILINE | re.DOTALL)
+    if failed:
+        print("Failed, with the reason in the log; the next call tries again:", *failed, sep="\n  ", file=sys.stderr)

@@ -226,7 +226,10 @@ def lock(devices: DeviceSet, holder: str, wait_s: float, clock: Clock) -> Iterat
         file.truncate(0)
         file.write(json.dumps({"run": holder, "pid": os.getpid(), "since": provenance.now_utc()}))
         file.flush()
-        yield
+        try:
+            yield
+        finally:  # helpers forked meanwhile share the open file: closing it here is not enough
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def host_summary() -> str:

@@ -74,7 +74,7 @@ def _counter_against_power(window: Interval, lead: int, tolerance_fraction: floa
 
 
 def _counter_against_codecarbon(window: Interval, lead: int, method: str) -> list[RunWarning]:
-    if method != "nvml_total_energy":
+    if method in ("codecarbon_estimate", "rapl"):  # CodeCarbon has no GPU to read
         return []
     lap = window.codecarbon
     if lap is None or lap.duration_s <= 0 or lap.gpu_energy_j <= 0:

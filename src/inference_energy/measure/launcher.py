@@ -162,10 +162,17 @@ def serve(path: Path, owner_pid: int) -> None:
         import_everything()
         gc.collect()
         gc.freeze()
+        _let_go_of_stderr()
         _Parent(listener, owner_pid).loop()
     finally:
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def _let_go_of_stderr() -> None:
+    """Whoever reads the first client's errors must not wait for a parent that outlives it."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
 
 
 def _listen(path: Path) -> socket.socket | None:

@@ -1,0 +1,150 @@
+"""The whole DAG, from a clean copy of the project to its report, with real runs on this machine's CPU."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from workflow_project import ROOT, SMOKE, Project, planned
+
+from inference_energy.questions import QUESTIONS
+
+pytestmark = pytest.mark.slow
+REPORT = {"context": 1, "page": len(list((ROOT / "notebooks").glob("*.ipynb"))), "index": 1, "all": 1}
+FOLLOWS = {"aggregate": 1, "check": 1, "analyse": len(QUESTIONS), **REPORT}
+SMOKE_ALONE = ("--configfile", str(SMOKE))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose smoke campaign was carried to its report by plain `snakemake --cores all`."""
+    made = Project(tmp_path_factory.mktemp("smoke") / "project")
+    output = made.snakemake("--cores", "all", *SMOKE_ALONE)
+    assert planned(output) == {"measure": 4, **FOLLOWS}
+    return made
+
+
+@pytest.fixture(scope="module")
+def results(project: Project) -> Path:
+    return project.folder / "results" / "smoke"
+
+
+def _records(results: Path) -> list[Path]:
+    return sorted((results / "records").glob("*/*.json"))
+
+
+def test_plain_snakemake_takes_the_profile(project: Project, results: Path) -> None:
+    """One measurement at a time, in the planned order."""
+    output = project.snakemake(*SMOKE_ALONE, "--dry-run")
+    assert "workflow specific profile workflow/profiles/default" in output
+    runs = [json.loads(path.read_text()) for path in _records(results)]
+    runs.sort(key=lambda record: record["identity"]["order"])
+    times = [(run["identity"]["started_at_utc"], run["identity"]["ended_at_utc"]) for run in runs]
+    assert [run["identity"]["order"] for run in runs] == [0, 1, 2, 3]
+    assert all(ended <= started for (_, ended), (started, _) in itertools.pairwise(times))
+
+
+def test_everything_is_there(results: Path) -> None:
+    assert len(_records(results)) == 4
+    assert {path.stem for path in (results / "tables").glob("*.parquet")} >= {"runs", "windows", "energy_summary"}
+    pages = {path.name for path in (results / "report").glob("*.html")}
+    assert "index.html" in pages
+    assert len(pages) == 1 + REPORT["page"]
+    assert list((results / "figures").glob("*.svg"))
+    assert "passed" in (results / "logs" / "check.log").read_text()
+    assert not list(results.rglob("*.tmp"))
+
+
+def test_a_second_call_finds_nothing_to_do(project: Project) -> None:
+    assert planned(project.snakemake(*SMOKE_ALONE)) == {}
+
+
+@pytest.mark.parametrize(
+    ("option", "repeated"),
+    [
+        ("analysis={n_bootstrap: 500}", {"analyse": len(QUESTIONS), **REPORT}),
+        ("report={n_response_tokens: 100}", REPORT),
+    ],
+)
+def test_a_changed_parameter_repeats_what_follows(project: Project, option: str, repeated: dict[str, int]) -> None:
+    assert planned(project.snakemake(*SMOKE_ALONE, "--config", option, "--dry-run")) == repeated
+
+
+def test_a_changed_notebook_repeats_its_page(project: Project) -> None:
+    notebook = project.folder / "notebooks" / "03_method.ipynb"
+    before = notebook.read_text()
+    notebook.write_text(before + "\n")
+    try:
+        assert planned(project.snakemake(*SMOKE_ALONE, "--dry-run")) == {"page": 1, "index": 1, "all": 1}
+    finally:
+        notebook.write_text(before)
+
+
+def test_a_deleted_record_is_measured_again_and_no_other(project: Project, results: Path) -> None:
+    lost, *kept = _records(results)
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    lost.unlink()
+    assert planned(project.snakemake(*SMOKE_ALONE)) == {"measure": 1, **FOLLOWS}
+    assert lost.exists()
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+
+
+def test_a_job_that_starts_again_leaves_its_record_as_it_is(project: Project, results: Path) -> None:
+    """Snakemake deletes a job's outputs before the job, unless told otherwise: records are permanent."""
+    before = {path: path.read_bytes() for path in _records(results)}
+    targets = [str(path.relative_to(project.folder)) for path in before]
+    output = project.snakemake(*SMOKE_ALONE, "--forcerun", "measure", "--until", "measure", "--", *targets)
+    assert planned(output) == {"measure": 4}
+    assert output.count("already measured") == 4
+    assert {path: path.read_bytes() for path in _records(results)} == before
+
+
+def test_a_failing_run_stops_its_own_campaign_only(project: Project, results: Path) -> None:
+    study = {"question": "Which fails?", "settings": [{"batch_size": 2, "prompts": "text:missing.txt"}, {}]}
+    project.campaign("failing", studies={"batching": study})
+    project.campaign("smoke")
+    (results / "report" / "index.html").unlink()
+    both = "campaigns=[{name: failing, source: measured}, {name: smoke, source: measured}]"
+    output = project.snakemake("--config", both, status=1)
+    failing = project.folder / "results" / "failing"
+    assert len(_records(failing)) == 2
+    assert not (failing / "tables").exists()
+    assert (results / "report" / "index.html").exists()
+    assert "error: prompts: missing.txt: cannot be read: No such file or directory." in output
+    last = output[output.index("Failed, with the reason in the log") :]
+    assert last.count("results/failing/logs/batching/tiny-llama_fp32_b2_") == 2
+    assert "results/smoke" not in last
+    assert "Traceback" not in output
+
+
+def test_interrupted_then_with_a_budget_then_planned(tmp_path: Path) -> None:
+    """An interrupted run leaves nothing behind; a budget lets the run in progress finish; both go on later."""
+    project = Project(tmp_path / "project")
+    records = project.folder / "results" / "smoke" / "records"
+
+    process = project.start("snakemake", *SMOKE_ALONE)
+    _wait_for(lambda: "Measuring batching/" in project.output)
+    time.sleep(5)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) != 0
+    assert [path for path in records.rglob("*") if path.is_file()] == []
+
+    command = ("inference-energy", "run", "--budget-s", "8", "--", "--cores", "1", *SMOKE_ALONE)
+    assert project.start(*command).wait(timeout=120) == 0
+    assert len([path for path in records.rglob("*") if path.is_file()]) == 1
+    assert project.output.endswith("3 runs are left: the same command goes on with them\n")
+    assert "Traceback" not in project.output
+
+    assert planned(project.snakemake(*SMOKE_ALONE, "--dry-run"))["measure"] == 3
+
+
+def _wait_for(condition: object, timeout_s: float = 60) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
