@@ -29,7 +29,11 @@ class Project:
                 shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
             else:
                 shutil.copy(source, folder / name)
-        self.environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(folder / "src"),  # its own source, which a test may edit
+        }
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start `command` in a session of its own; what it prints goes to `output.txt`."""

@@ -79,10 +79,11 @@ def _add_from_records_to_pages(add: Callable[[str, Command, str], argparse.Argum
     context = add("context", _context, "write what a report assumes beside a campaign's tables")
     page = add("page", _page, "execute a notebook on a campaign and render it")
     index = add("index", _index, "write the index of a campaign's pages")
+    headlines = add("headlines", _headlines, "print a campaign's main findings, as README and report give them")
 
     analyse.add_argument("question")
     page.add_argument("notebook", type=Path)
-    for command in (archive, aggregate, analyse, context, page, index):
+    for command in (archive, aggregate, analyse, context, page, index, headlines):
         command.add_argument("folder", type=Path, help="results/<campaign>")
     for command in (archive, aggregate):
         command.add_argument("--allow-missing", action="store_true", help="accept a campaign that is not complete")
@@ -328,6 +329,12 @@ def _index(options: argparse.Namespace) -> None:
 
     about = policy.read_about(options.folder / "tables" / "about.json")
     render.index(options.pages, options.folder / "report" / "index.html", about.title, policy.footer(about))
+
+
+def _headlines(options: argparse.Namespace) -> None:
+    from inference_energy import policy
+
+    print(policy.headlines(policy.load(options.folder.parent, options.folder.name)))
 
 
 def _archive(options: argparse.Namespace) -> None:

@@ -105,7 +105,7 @@ def test_warm_up_shows_measured_and_warm_up_iterations_apart(drawn: dict[str, Fi
     assert len(figure.axes) == 6  # two protocols, three kernels
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert "default attention, three forward passes" in titles
-    short = figure.axes[titles.index("sdpa, three forward passes")]
+    short = figure.axes[titles.index("default attention, three forward passes")]
     filled = [line for line in short.lines if line.get_marker() == "o" and line.get_markerfacecolor() != "white"]
     assert max(float(line.get_ydata().max()) for line in filled if len(line.get_ydata())) == pytest.approx(70, rel=1e-9)
 

@@ -75,14 +75,24 @@ def test_a_changed_parameter_repeats_what_follows(project: Project, option: str,
     assert planned(project.snakemake(*SMOKE_ALONE, "--config", option, "--dry-run")) == repeated
 
 
-def test_a_changed_notebook_repeats_its_page(project: Project) -> None:
-    notebook = project.folder / "notebooks" / "03_method.ipynb"
-    before = notebook.read_text()
-    notebook.write_text(before + "\n")
+@pytest.mark.parametrize(
+    ("path", "added", "repeated"),
+    [
+        ("notebooks/03_method.ipynb", "\n", {"page": 1, "index": 1, "all": 1}),
+        ("src/inference_energy/analyse/variability.py", "# A comment.\n", {"analyse": 1, **REPORT}),
+        ("src/inference_energy/measure/steady.py", "# A comment.\n", REPORT),  # its notes may have changed
+    ],
+)
+def test_a_changed_source_repeats_what_follows(
+    project: Project, path: str, added: str, repeated: dict[str, int]
+) -> None:
+    source = project.folder / path
+    before = source.read_text()
+    source.write_text(before + added)
     try:
-        assert planned(project.snakemake(*SMOKE_ALONE, "--dry-run")) == {"page": 1, "index": 1, "all": 1}
+        assert planned(project.snakemake(*SMOKE_ALONE, "--dry-run")) == repeated
     finally:
-        notebook.write_text(before)
+        source.write_text(before)
 
 
 def test_a_deleted_record_is_measured_again_and_no_other(project: Project, results: Path) -> None:
