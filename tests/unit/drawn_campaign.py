@@ -296,6 +296,7 @@ def _equivalence() -> list[dict[str, Any]]:
         "precision": "float16",
         "n_cycles": 2,
         "margin_fraction": 0.02,
+        "confidence": 0.9,
         "quantity": "energy_j_per_output_token",
     }
     launcher = [

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from workflow_project import ROOT, Project, planned
 
+from inference_energy import policy
 from inference_energy.questions import QUESTIONS
 
 pytestmark = pytest.mark.slow
@@ -66,3 +68,23 @@ def test_a_missing_file_is_named(project: Project, results: Path, name: str) -> 
         (results / "elsewhere").rename(results / name)
     assert f"error: results/h200-pilot/{name}: missing." in output
     assert "Traceback" not in output
+
+
+def test_the_readme_says_what_the_archive_says(project: Project, results: Path) -> None:
+    told = (ROOT / "README.md").read_text(encoding="utf-8")
+    told = told.partition("<!-- results -->\n")[2].partition("\n<!-- /results -->")[0]
+    found = str(policy.headlines(policy.load(results.parent, results.name)))
+    assert told == found, "README.md is out of date: inference-energy headlines results/h200-pilot"
+
+
+def test_the_committed_pages_are_the_ones_the_archive_gives(project: Project, results: Path) -> None:
+    for page in sorted((ARCHIVE / "report").glob("*.html")):
+        made = (results / "report" / page.name).read_text(encoding="utf-8")
+        assert without_versions(made) == without_versions(page.read_text(encoding="utf-8")), (
+            f"{page} is out of date: snakemake --cores all, then commit it"
+        )
+
+
+def without_versions(page: str) -> str:
+    """The page less its footer, which names the versions it was made with, and lines of assumptions' sources."""
+    return re.sub(r"<footer.*?</footer>|<code>[^<]*:\d+</code>", "", page, flags=re.DOTALL)

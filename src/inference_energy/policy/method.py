@@ -90,7 +90,7 @@ def _energy_effect(evidence: Evidence) -> str:
         return ""
     worst = furthest_from_one(rows, "level_over_baseline_ratio")
     return (
-        f" Energy per output token over the windows was {_ratio(worst, evidence.assumptions.confidence)} times that"
+        f" Energy per output token over the windows was {_ratio(worst)} times that"
         f" after a steady warm-up ({level_words(worst['attention'])}): {worst['verdict']}."
     )
 
@@ -113,12 +113,24 @@ def launcher(evidence: Evidence) -> Finding:
     counts = listed([f"{count} {verdict}" for verdict, count in verdicts.items()])
     worst = furthest_from_one(rows, "level_over_baseline_ratio")
     who = f"{worst['model']} {worst['precision']} batch {worst['batch_size']}"
-    confidence = evidence.assumptions.confidence
     return Finding(
         f"Energy per token of {worst['level']} over {worst['baseline']} starts, within ± {margin}:"
-        f" {counts} of {len(rows)}; furthest from one is {_ratio(worst, confidence)} ({who}).",
+        f" {counts} of {len(rows)}; furthest from one is {_ratio(worst)} ({who}).",
         "Equivalent: the whole interval lies within the margin. Different: it lies outside. Undecided: it"
-        f" straddles an edge, so more cycles are needed.{_start_times(evidence)}",
+        f" straddles an edge, so more cycles are needed.{_launched_throughput(evidence)}{_start_times(evidence)}",
+    )
+
+
+def _launched_throughput(evidence: Evidence) -> str:
+    """Where the launcher changes throughput most, in one sentence."""
+    every = evidence.equivalence
+    rows = every[(every["factor"] == "launcher") & (every["quantity"] == "throughput_tokens_per_s")]
+    if rows.empty:
+        return ""
+    worst = furthest_from_one(rows, "level_over_baseline_ratio")
+    return (
+        f" Throughput differs most with {worst['model']} {worst['precision']} at batch {worst['batch_size']}:"
+        f" {worst['level']} over {worst['baseline']} {_ratio(worst)}, {worst['verdict']}."
     )
 
 
@@ -134,9 +146,10 @@ def _start_times(evidence: Evidence) -> str:
     )
 
 
-def _ratio(row: pd.Series, confidence: float) -> str:
+def _ratio(row: pd.Series) -> str:
+    """The ratio with its interval, whose level belongs to the equivalence test and stands in the row."""
     low, high = row["level_over_baseline_ratio_low"], row["level_over_baseline_ratio_high"]
     value = number(row["level_over_baseline_ratio"], 4)
     if not (known(low) and known(high)):
         return f"{value} (no interval)"
-    return f"{value} ({level(confidence)} interval {number(low, 4)} to {number(high, 4)})"
+    return f"{value} ({level(row['confidence'])} interval {number(low, 4)} to {number(high, 4)})"
