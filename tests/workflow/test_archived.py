@@ -45,6 +45,26 @@ def test_it_comes_to_its_report_and_stays(project: Project, results: Path) -> No
     assert planned(project.snakemake(*ARCHIVED)) == {}
 
 
+def test_the_readme_says_what_the_archive_says(project: Project, results: Path) -> None:
+    told = (ROOT / "README.md").read_text(encoding="utf-8")
+    told = told.partition("<!-- results -->\n")[2].partition("\n<!-- /results -->")[0]
+    found = str(policy.headlines(policy.load(results.parent, results.name)))
+    assert told == found, "README.md is out of date: inference-energy headlines results/h200-pilot"
+
+
+def test_the_committed_pages_are_the_ones_the_archive_gives(project: Project, results: Path) -> None:
+    for page in sorted((ARCHIVE / "report").glob("*.html")):
+        made = (results / "report" / page.name).read_text(encoding="utf-8")
+        assert without_versions(made) == without_versions(page.read_text(encoding="utf-8")), (
+            f"{page} is out of date: snakemake --cores all, then commit it"
+        )
+
+
+def without_versions(page: str) -> str:
+    """The page less its footer, which names the versions it was made with, and lines of assumptions' sources."""
+    return re.sub(r"<footer.*?</footer>|<code>[^<]*:\d+</code>", "", page, flags=re.DOTALL)
+
+
 def test_an_altered_archive_is_refused(project: Project, results: Path) -> None:
     records = results / "records.parquet"
     content = bytearray(records.read_bytes())
@@ -68,23 +88,3 @@ def test_a_missing_file_is_named(project: Project, results: Path, name: str) -> 
         (results / "elsewhere").rename(results / name)
     assert f"error: results/h200-pilot/{name}: missing." in output
     assert "Traceback" not in output
-
-
-def test_the_readme_says_what_the_archive_says(project: Project, results: Path) -> None:
-    told = (ROOT / "README.md").read_text(encoding="utf-8")
-    told = told.partition("<!-- results -->\n")[2].partition("\n<!-- /results -->")[0]
-    found = str(policy.headlines(policy.load(results.parent, results.name)))
-    assert told == found, "README.md is out of date: inference-energy headlines results/h200-pilot"
-
-
-def test_the_committed_pages_are_the_ones_the_archive_gives(project: Project, results: Path) -> None:
-    for page in sorted((ARCHIVE / "report").glob("*.html")):
-        made = (results / "report" / page.name).read_text(encoding="utf-8")
-        assert without_versions(made) == without_versions(page.read_text(encoding="utf-8")), (
-            f"{page} is out of date: snakemake --cores all, then commit it"
-        )
-
-
-def without_versions(page: str) -> str:
-    """The page less its footer, which names the versions it was made with, and lines of assumptions' sources."""
-    return re.sub(r"<footer.*?</footer>|<code>[^<]*:\d+</code>", "", page, flags=re.DOTALL)
