@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from inference_energy.aggregate import check, read_records
 from inference_energy.config import ResolvedCampaign, read_resolved
 from inference_energy.design import expand
 from inference_energy.errors import ArchiveError
-from inference_energy.records import Record, Trace, parse_record
+from inference_energy.records import Record, Trace, parse_record, write_atomically
 
 RECORDS, CAMPAIGN, SUMS = "records.parquet", "campaign.yaml", "SHA256SUMS"
 _QUALIFICATIONS = "qualification/*.json"
@@ -105,9 +104,9 @@ def write_archive(folder: Path, allow_missing: bool = False) -> None:
     ------
     ArchiveError
         If a record was replayed or comes from a fake, if an archived record and a new one of the
-        same run differ, if the older archive was altered, or if a file cannot be written.
+        same run differ, or if the older archive was altered.
     RecordError, ComparabilityError
-        See :func:`inference_energy.aggregate.check`.
+        See :func:`inference_energy.aggregate.check`; also if a file cannot be written.
     """
     resolved = read_resolved(folder / CAMPAIGN)
     archived = _archived_records(folder, extending=True) if (folder / RECORDS).exists() else []
@@ -118,9 +117,9 @@ def write_archive(folder: Path, allow_missing: bool = False) -> None:
     content = _parquet(resolved, records)
     digests = {RECORDS: hashlib.sha256(content).hexdigest()}
     digests |= {name: _digest(folder / name) for name in [CAMPAIGN, *_qualifications(folder)]}
-    _write_atomically(folder / RECORDS, content)
+    write_atomically(folder / RECORDS, content)
     lines = (f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-    _write_atomically(folder / SUMS, "".join(lines).encode())
+    write_atomically(folder / SUMS, "".join(lines).encode())
 
 
 def read_archive(folder: Path) -> tuple[ResolvedCampaign, list[Record]]:
@@ -270,21 +269,3 @@ def _restore(folder: Path) -> str:
         f"Restore it: git checkout -- {folder}. Or, if records/ still holds every record, delete {RECORDS} and"
         f" {SUMS} and archive again"
     )
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ArchiveError(
-            str(path),
-            f"cannot be written: {error.strerror}",
-            "a writable folder with room",
-            "Free some space and archive again: no record is lost",
-        ) from error

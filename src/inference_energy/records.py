@@ -264,6 +264,11 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
+    """Write text as UTF-8; see :func:`write_atomically`."""
+    write_atomically(path, text.encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, force it to disk, then rename it.
 
     Raises
@@ -274,15 +279,15 @@ def write_text_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        action = "Free some space and run again: the run is repeated" if error.errno == errno.ENOSPC else ""
+        action = "Free some space and run again: no record is lost" if error.errno == errno.ENOSPC else ""
         raise RecordError(
             str(path), f"cannot be written: {error.strerror}", "a writable folder with room", action
         ) from error

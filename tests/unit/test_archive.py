@@ -225,7 +225,7 @@ def test_a_full_disk_leaves_the_old_archive(archive: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(ArchiveError, match="No space left on device"):
+    with pytest.raises(RecordError, match="No space left on device"):
         write_archive(archive)
     assert (archive / "records.parquet").read_bytes() == old
     assert not list(archive.glob("*.tmp"))

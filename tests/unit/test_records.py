@@ -144,7 +144,7 @@ def test_a_full_disk_leaves_nothing(record: Record, tmp_path: Path, monkeypatch:
         write_record(path, record)
     assert str(caught.value) == (
         f"{path}: cannot be written: No space left on device. Expected: a writable folder with room."
-        " Free some space and run again: the run is repeated."
+        " Free some space and run again: no record is lost."
     )
     assert _left_behind(tmp_path) == []
 

@@ -271,5 +271,5 @@ def test_a_full_disk_is_a_clear_error_and_says_what_to_do(
     monkeypatch.setattr(records.os, "fsync", full)
     words = _written(campaign, ANY_RECORD, monkeypatch)
     assert "cannot be written: No space left on device." in words
-    assert words.endswith("Free some space and run again: the run is repeated.")
+    assert words.endswith("Free some space and run again: no record is lost.")
     _require_untouched(campaign, files)

@@ -52,4 +52,6 @@ onerror:
     said = "".join(Path(path).read_text() for path in log)
     failed = re.findall(r"^Error in rule .*?^    log: (\S+)", said, re.MULTILINE | re.DOTALL)
     if failed:
-        print("Failed, with the reason in the log; the next call tries again:", *failed, sep="\n  ", file=sys.stderr)
+        print(
+            "Failed, with the reason in the log; the next call tries again:", *failed, sep="\n  ", file=sys.stderr
+        )

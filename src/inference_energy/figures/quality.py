@@ -46,11 +46,7 @@ def time_use(quality: pd.DataFrame, title: str, caption: str) -> Figure:
             for index, share in enumerate(rows["measured_fraction"]):
                 axes.text(width[index] / 2, index, f"R = {share:.2f}", ha="center", va="center", color="white")
         left += width
-    axes.set_yticks(range(len(rows)), _sitting_names(rows))
-    axes.invert_yaxis()
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel("Time at the machine (minutes)")
-    _key_above(axes, list(PHASES.values()))
+    _sittings_down(axes, rows, "Time at the machine (minutes)", list(PHASES.values()))
     return figure
 
 
@@ -123,11 +119,9 @@ def ledger(quality: pd.DataFrame, title: str, caption: str) -> Figure:
             fontsize=9,
         )
     axes.set_xlim(0, max(left.max(), rows["counter_energy_j"].max() / 1e3) * 1.32)
-    axes.set_yticks(range(len(rows)), _sitting_names(rows))
-    axes.invert_yaxis()
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel("Energy of all visible devices (kJ); black line: difference of the counter")
-    _key_above(axes, list(names.values()))
+    _sittings_down(
+        axes, rows, "Energy of all visible devices (kJ); black line: difference of the counter", list(names.values())
+    )
     return figure
 
 
@@ -224,6 +218,15 @@ def _sittings(quality: pd.DataFrame) -> pd.DataFrame:
 
 def _sitting_names(rows: pd.DataFrame) -> list[str]:
     return [f"{sitting}\n{n} runs" for sitting, n in zip(rows["sitting"], rows["n_runs"], strict=True)]
+
+
+def _sittings_down(axes: Axes, rows: pd.DataFrame, xlabel: str, entries: list[tuple[str, str]]) -> None:
+    """One bar a sitting, the first on top, with the key of its parts above."""
+    axes.set_yticks(range(len(rows)), _sitting_names(rows))
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(xlabel)
+    _key_above(axes, entries)
 
 
 def _key_above(axes: Axes, entries: list[tuple[str, str]]) -> None:
