@@ -34,7 +34,7 @@ def own_tmp() -> Iterator[Path]:
         patch.delenv("INFERENCE_ENERGY_OWNER_PID", raising=False)
         yield folder
         stop_parent()
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
