@@ -121,7 +121,7 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from inference_energy import design
+    from inference_energy import design, provenance
     from inference_energy.measure import launcher, progress, session
     from inference_energy.measure.engines import require_supported
 
@@ -147,6 +147,7 @@ def _measure(options: argparse.Namespace) -> int:
         hardware_yaml=str(options.config_dir / "hardware.yaml"),
         launcher=run.levels.launcher,
         started_s=time.monotonic(),
+        command=provenance.command(),
     )
     status = launcher.launch(request)
     if status == 0:

@@ -46,6 +46,8 @@ def test_plain_snakemake_takes_the_profile(project: Project, results: Path) -> N
     runs.sort(key=lambda record: record["identity"]["order"])
     times = [(run["identity"]["started_at_utc"], run["identity"]["ended_at_utc"]) for run in runs]
     assert [run["identity"]["order"] for run in runs] == [0, 1, 2, 3]
+    # What was asked for, though a forked process has its parent's command line.
+    assert all(run["provenance"]["command"].startswith("inference-energy measure ") for run in runs)
     assert all(ended <= started for (_, ended), (started, _) in itertools.pairwise(times))
 
 

@@ -76,6 +76,7 @@ class Origin:
     parent_n_device_files: int | None = None
     parent_cuda_initialised: bool | None = None
     replay_of: str | None = None
+    command: str | None = None
 
 
 @dataclass
@@ -354,7 +355,7 @@ def _provenance(levels: Setting, resolved: ResolvedCampaign, origin: Origin) -> 
         dirty=dirty,
         source_sha256=provenance.source_sha256(),
         config_sha256=resolved.sha256(),
-        command=provenance.command(),
+        command=origin.command or provenance.command(),
         model_revision=None if revision is None else str(revision),
         weights=levels.weights,
         replay_of=origin.replay_of,

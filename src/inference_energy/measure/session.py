@@ -37,6 +37,8 @@ class Request:
         The record to write, or the folder of qualifications.
     started_s : float
         When the process was asked for, on the host's monotonic clock.
+    command : str, optional
+        What the user typed; a forked process has its parent's command line.
     """
 
     action: Literal["measure", "qualify"]
@@ -48,6 +50,7 @@ class Request:
     started_s: float
     parent_n_device_files: int | None = None
     parent_cuda_initialised: bool | None = None
+    command: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -126,7 +129,13 @@ def _measure(run: Run, resolved: ResolvedCampaign, request: Request, devices: De
         qualification=path.name,
     )
     prompts = prompts_for(run.levels, resolved.models[run.levels.model], resolved.campaign.seed)
-    origin = Origin(request.launcher, request.started_s, request.parent_n_device_files, request.parent_cuda_initialised)
+    origin = Origin(
+        request.launcher,
+        request.started_s,
+        request.parent_n_device_files,
+        request.parent_cuda_initialised,
+        command=request.command,
+    )
     return measure_run(run, resolved, bench, origin, prompts, lambda: _engine(run, resolved, prompts, devices))
 
 
