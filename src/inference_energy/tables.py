@@ -14,7 +14,7 @@ import pandas as pd
 from inference_energy.errors import AnalysisError
 from inference_energy.units import unit_of
 
-STRING, INTEGER, FLOAT, FLAG = "string", "Int64", "float64", "boolean"
+STRING, INTEGER, FLOAT = "string", "Int64", "float64"
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,6 @@ def _integer(name: str, description: str) -> Column:
 
 def _float(name: str, description: str) -> Column:
     return Column(name, FLOAT, description)
-
-
-def _flag(name: str, description: str) -> Column:
-    return Column(name, FLAG, description)
 
 
 def _with_interval(name: str, description: str) -> tuple[Column, Column, Column]:

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import os
-import platform
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -158,13 +157,6 @@ def _memory_bytes(devices: DeviceSet, index: int) -> int | None:
     return int(pynvml.nvmlDeviceGetMemoryInfo(devices.handles[index]).total)
 
 
-def n_processes(handle: Any) -> int:
-    """Processes with a context on one GPU."""
-    import pynvml
-
-    return len(pynvml.nvmlDeviceGetComputeRunningProcesses(handle))
-
-
 def require_idle(devices: DeviceSet, clock: Clock, wait_s: float = 5.0) -> None:
     """Wait for processes of an earlier run to go; refuse if any remains.
 
@@ -230,8 +222,3 @@ def lock(devices: DeviceSet, holder: str, wait_s: float, clock: Clock) -> Iterat
             yield
         finally:  # helpers forked meanwhile share the open file: closing it here is not enough
             fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def host_summary() -> str:
-    """The host in a few words, for logs."""
-    return f"{platform.system()} {platform.release()}, {os.cpu_count()} cores"
