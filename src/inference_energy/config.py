@@ -16,6 +16,12 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from inference_energy.errors import ConfigError, did_you_mean
+from inference_energy.factors import (  # a setting is part of the configuration: others ask for it here
+    FACTORS as FACTORS,
+    FIRST_FACTORS as FIRST_FACTORS,
+    Precision as Precision,
+    Setting as Setting,
+)
 from inference_energy.facts import (  # facts are part of the configuration: others ask for them here
     ContextFacts as ContextFacts,
     Fact as Fact,
@@ -28,116 +34,6 @@ from inference_energy.facts import (  # facts are part of the configuration: oth
 from inference_energy.validation import Base, canonical_json, read_mapping, unknown_key_error, validated
 
 NAME = r"^[a-z0-9][a-z0-9.-]*$"
-
-
-# --- one setting ---------------------------------------------------------------------------------
-
-Precision = Literal["float32", "tf32", "float16", "bfloat16", "int8", "int4"]
-
-
-class Setting(Base):
-    """One full assignment of levels to factors. The defaults are the studies' common baseline."""
-
-    model: str = Field(description="key of config/models.yaml")
-    engine: Literal["transformers"] = Field("transformers", description="software that generates")
-    weights: Literal["random", "hub"] = Field(
-        "random", description="random: the exact shape with random values; hub: the pinned revision"
-    )
-    precision: Precision = Field("float16", description="number format of weights and arithmetic")
-    batch_size: int = Field(8, ge=1, le=4096, description="prompts generated together")
-    n_prompts: int | None = Field(None, ge=1, description="prompts of one iteration, in batches; null: one batch")
-    n_input_tokens: int = Field(128, ge=1, description="length of every prompt")
-    n_output_tokens: int = Field(128, ge=1, description="tokens generated for every prompt")
-    prompts: str = Field("random", description="random: token ids from the seed; text:PATH; hub:DATASET:COLUMN")
-    attention: Literal["sdpa", "sdpa_no_cudnn", "eager"] = Field(
-        "sdpa_no_cudnn",
-        description="sdpa: PyTorch picks the kernel; sdpa_no_cudnn: the same without cuDNN's, which"
-        " builds a plan for every length; eager: plain matrix products",
-    )
-    decoding: Literal["greedy", "multinomial", "top_k", "top_p"] = Field(
-        "greedy", description="how the next token is chosen"
-    )
-    sampling_temperature: float | None = Field(None, gt=0, description="divides the logits; null: 1")
-    top_k: int | None = Field(None, ge=1, description="candidates kept by top_k")
-    top_p: float | None = Field(None, gt=0, le=1, description="probability mass kept by top_p")
-    parallelism: Literal["none", "replicas", "replicas_duplicated", "tensor"] = Field(
-        "none", description="how several GPUs share the work"
-    )
-    n_gpus: int = Field(1, ge=1, le=64, description="GPUs that take part")
-    traffic: Literal["none", "constant", "burst"] = Field(
-        "none", description="simulated waiting between batches or queries"
-    )
-    delay_min_s: float | None = Field(None, ge=0, description="shortest simulated delay")
-    delay_max_s: float | None = Field(None, ge=0, description="longest simulated delay")
-    delay_every: Literal["batch", "query"] = Field(
-        "batch", description="what a delay precedes: a batch (published code) or a query (published text)"
-    )
-    burst_interval_s: float | None = Field(None, gt=0, description="pause between bursts")
-    burst_size: int | None = Field(None, ge=1, description="batches or queries in a burst")
-    launcher: Literal["fork", "cold"] = Field(
-        "fork", description="fork: from a parent that holds the imports; cold: a new interpreter"
-    )
-    warmup: Literal["steady", "forward_passes"] = Field(
-        "steady", description="steady: iterations until they agree; forward_passes: three short passes"
-    )
-
-    @model_validator(mode="after")
-    def _levels_fit_together(self) -> Setting:
-        needs = {"top_k": self.top_k, "top_p": self.top_p}
-        for method, level in needs.items():
-            if (self.decoding == method) != (level is not None):
-                raise ValueError(
-                    f"decoding {self.decoding!r} with {method}={level!r}: give {method} if"
-                    f" and only if decoding is {method!r}"
-                )
-        if self.decoding == "greedy" and self.sampling_temperature is not None:
-            raise ValueError("greedy decoding does not sample: drop sampling_temperature")
-        if (self.parallelism == "none") != (self.n_gpus == 1):
-            raise ValueError(
-                f"parallelism {self.parallelism!r} with n_gpus={self.n_gpus}: one GPU has no"
-                " parallelism, several need one of replicas, replicas_duplicated, tensor"
-            )
-        delays = (self.delay_min_s, self.delay_max_s)
-        if (self.traffic == "none") != (delays == (None, None)):
-            raise ValueError(
-                f"traffic {self.traffic!r} with delays {delays}: give delay_min_s and"
-                " delay_max_s if and only if there is traffic"
-            )
-        if self.delay_min_s is not None and (self.delay_max_s is None or self.delay_max_s < self.delay_min_s):
-            raise ValueError(f"delays {delays}: delay_max_s must be at least delay_min_s")
-        bursts = (self.burst_interval_s is not None, self.burst_size is not None)
-        if bursts != ((True, True) if self.traffic == "burst" else (False, False)):
-            raise ValueError("traffic 'burst' needs burst_interval_s and burst_size, and nothing else has them")
-        if self.n_prompts is not None and self.n_prompts < self.batch_size:
-            raise ValueError(f"n_prompts={self.n_prompts} is smaller than batch_size={self.batch_size}")
-        return self
-
-    @property
-    def n_prompts_per_iteration(self) -> int:
-        """Prompts of one iteration."""
-        return self.n_prompts or self.batch_size
-
-
-FACTORS: tuple[str, ...] = tuple(Setting.model_fields)
-
-#: The factors that were there when the first campaign was archived. A factor that comes later counts in
-#: a setting's name only where it differs from its default, so that archived settings keep their names.
-FIRST_FACTORS: frozenset[str] = frozenset(
-    (
-        *("model", "engine", "weights", "precision", "batch_size", "n_prompts", "n_input_tokens", "n_output_tokens"),
-        *("prompts", "attention", "decoding", "sampling_temperature", "top_k", "top_p", "parallelism", "n_gpus"),
-        *(
-            "traffic",
-            "delay_min_s",
-            "delay_max_s",
-            "delay_every",
-            "burst_interval_s",
-            "burst_size",
-            "launcher",
-            "warmup",
-        ),
-    )
-)
 
 
 # --- a campaign ----------------------------------------------------------------------------------
@@ -194,6 +90,9 @@ class WarmUp(Base):
     agreement_fraction: float = Field(
         0.05, gt=0, lt=1, description="largest (longest - shortest) / mean duration of them"
     )
+    n_priming_tokens: int = Field(
+        0, ge=0, description="output tokens of a short first generation, which pays for lazy initialisation; 0: none"
+    )
     n_iterations_max: int = Field(60, ge=2, description="cap; reaching it fails the run")
     duration_max_s: float = Field(180, gt=0, description="cap; reaching it fails the run")
 
@@ -204,16 +103,29 @@ class WarmUp(Base):
         return self
 
 
+class StartGate(Base):
+    """When a GPU counts as rested, so that a run may start on it."""
+
+    power_above_idle_max_w: float = Field(
+        15, gt=0, description="instant power may exceed the sitting's idle power by this much"
+    )
+    temperature_max_c: float = Field(50, gt=0, description="hottest GPU at the start")
+    wait_max_s: float = Field(5, ge=0, description="then the run starts all the same, with a warning")
+
+
 class Measurement(Base):
     """How every run of a campaign is measured."""
 
     source: Literal["live", "replay"] = Field("live", description="live: a real run; replay: recorded traces")
     replay_of: str | None = Field(None, description="archived campaign whose traces a replay uses")
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: the first GPU, else the CPU")
+    start: StartGate = Field(default_factory=StartGate, description="when a GPU counts as rested")
     idle_s: float = Field(1.0, gt=0, description="idle before loading, with no context on the device")
     idle_loaded_s: float = Field(0.5, gt=0, description="idle after the windows, with the model loaded")
     n_windows: int = Field(5, ge=5, description="measured windows of a run")
-    window_min_s: float = Field(3.0, gt=0, description="shortest window; whole iterations fill it")
+    window_min_s: float = Field(
+        3.0, gt=0, description="shortest window; whole iterations (one batch of every process) fill it"
+    )
     sample_period_s: float = Field(0.025, gt=0, description="how often power is sampled")
     warm_up: WarmUp = Field(default_factory=WarmUp, description="when a run counts as warm")
     counter_power_tolerance_fraction: float = Field(

@@ -7,7 +7,12 @@ devices, never sums; unknown is ``null`` with a warning code, never zero.
 Schema history
 --------------
 1
-    First version.
+    First version: one device takes part.
+2
+    Several devices and processes: ``device_opened_s``, ``device_closed_s`` and ``waited_s`` of an interval, ``start``
+    and ``n_processes`` of a launch, ``device_checks``, ``n_attempts``, the status ``failed``, and warnings on them. An
+    iteration is one batch of every process (a pass had one batch in every record of version 1). All of these have
+    defaults, so version 1 reads as version 2.
 """
 
 from __future__ import annotations
@@ -24,7 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from inference_energy.config import Setting
 from inference_energy.errors import RecordError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 
 EnergyMethod = Literal["nvml_total_energy", "rapl", "codecarbon_estimate", "replay", "fake"]
 Phase = Literal["idle", "load", "warmup", "window", "idle_loaded"]
@@ -52,11 +58,11 @@ class Identity(Base):
 class Workload(Base):
     """What one iteration asks of the model."""
 
-    n_prompts: int
-    n_batches: int
+    n_prompts: int = Field(description="answered in one pass, over all processes")
+    n_batches: int = Field(description="of one process in a pass")
     n_input_tokens: int = Field(description="per prompt, padding included")
     n_output_tokens: int = Field(description="per prompt")
-    n_non_padding_input_tokens: int = Field(description="over all prompts of an iteration")
+    n_non_padding_input_tokens: int = Field(description="over all different prompts of a pass")
     seed: int
     token_ids_sha256: str = Field(description="hash of all prompts' token ids")
     source: str
@@ -92,6 +98,13 @@ class Interval(Base):
     opened_s: float = Field(description="on the run's monotonic clock")
     work_ended_s: float
     closed_s: float
+    device_opened_s: list[float] | None = Field(
+        None, description="tick that opened it, per device, none after opened_s; null: opened_s for all"
+    )
+    device_closed_s: list[float] | None = Field(
+        None, description="tick that closed it, per device, none after closed_s; null: closed_s for all"
+    )
+    waited_s: float | None = Field(None, description="simulated waiting for requests, mean over processes")
     iteration_duration_s: list[float] = Field(description="of each iteration, device synchronised")
     counter_opened_j: list[float | None] = Field(description="cumulative, per device")
     counter_closed_j: list[float | None] = Field(description="cumulative, per device")
@@ -128,7 +141,7 @@ class Trace(Base):
 
 
 class Device(Base):
-    """One visible device, whether it takes part or not."""
+    """One metered device, whether it takes part or not."""
 
     name: str
     uuid_hash: str = Field(description="first 12 hex digits of SHA-256 of the UUID")
@@ -159,6 +172,37 @@ class Meter(Base):
     qualification: str | None = Field(description="file of the sitting's qualification")
 
 
+class Start(Base):
+    """How rested the GPUs that take part were when the run started."""
+
+    waited_s: float
+    settled: bool = Field(description="whether power and temperature came below their limits in time")
+    power_w: list[float | None] = Field(description="instant power at the end of the wait, per device taking part")
+    temperature_c: list[float | None] = Field(description="per device taking part")
+    power_max_w: float | None = Field(description="limit: idle power of the sitting and what may come on top")
+    temperature_max_c: float = Field(description="limit")
+
+
+class DeviceState(Base):
+    """One visible GPU at one moment."""
+
+    uuid_hash: str
+    metered: bool
+    participates: bool
+    power_w: float | None
+    temperature_c: float | None
+    n_own_processes: int | None = Field(description="of this run")
+    n_other_processes: int | None = Field(description="of anyone else")
+
+
+class DeviceCheck(Base):
+    """Every visible GPU at one moment: proof of who worked where."""
+
+    moment: Literal["before", "during", "after"]
+    time_s: float = Field(description="on the run's monotonic clock")
+    devices: list[DeviceState]
+
+
 class Launch(Base):
     """How the process came to be."""
 
@@ -169,6 +213,8 @@ class Launch(Base):
     )
     parent_n_device_files: int | None = Field(description="open /dev/nvidia* files of the forking parent")
     parent_cuda_initialised: bool | None
+    n_processes: int = Field(1, description="that generate")
+    start: Start | None = Field(None, description="null where nothing can be gated, and in version 1")
 
 
 class Memory(Base):
@@ -217,6 +263,9 @@ class RunWarning(Base):
         "counter_not_read",
         "codecarbon_disagree",
         "estimate_only",
+        "start_not_settled",
+        "neighbour_seen",
+        "attempts_failed",
     ]
     value: float | None
     detail: str
@@ -225,10 +274,11 @@ class RunWarning(Base):
 class Record(Base):
     """One run."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2]
     identity: Identity
-    status: Literal["ok", "out_of_memory"]
+    status: Literal["ok", "out_of_memory", "failed"]
     status_detail: str | None
+    n_attempts: int = Field(1, description="times the run was started until it gave this result")
     levels: Setting
     workload: Workload | None
     hardware: Hardware
@@ -241,6 +291,7 @@ class Record(Base):
     counter_ended_j: list[float | None] = Field(description="cumulative at the process's end, per device")
     intervals: list[Interval]
     trace: Trace
+    device_checks: list[DeviceCheck] = Field(default_factory=list)
     memory: Memory
     software: Software
     provenance: Provenance
@@ -313,11 +364,11 @@ def read_record(path: Path) -> Record:
 def parse_record(content: Any, where: str) -> Record:
     """Validate the content of one record; `where` names it in an error."""
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
+    if version not in READABLE_VERSIONS:
         raise RecordError(
             where,
             f"schema version {version!r}",
-            f"version {SCHEMA_VERSION}",
+            f"version {' or '.join(map(str, READABLE_VERSIONS))}",
             "Use the release that wrote it, or measure it again",
         )
     try:

@@ -15,7 +15,7 @@ class OutOfDeviceMemory(Exception):  # noqa: N818 - a result of a run, not an er
 
 @dataclass(frozen=True)
 class Generated:
-    """What one iteration returned, over all its prompts.
+    """What one iteration returned, over all its processes.
 
     Attributes
     ----------
@@ -23,29 +23,44 @@ class Generated:
         Output tokens returned, padding included.
     n_non_padding_tokens : int
         Output tokens that are no padding.
+    waited_s : float
+        Simulated waiting for requests, mean over the processes.
     """
 
     n_tokens: int
     n_non_padding_tokens: int
+    waited_s: float = 0.0
 
 
 class Engine(Protocol):
-    """Loads a model and generates; every method returns with the device synchronised."""
+    """Loads a model and generates; every method returns with all devices synchronised."""
 
     def load(self) -> None:
-        """Put the model on the device."""
+        """Put the model on the devices."""
+
+    def prime(self, n_tokens: int) -> None:
+        """Generate a few tokens for the first batch: pays for lazy initialisation."""
 
     def forward_passes(self, n: int) -> None:
         """`n` passes over a short prompt, as warm-ups are often done."""
 
-    def iterate(self) -> Generated:
-        """One iteration: every prompt once, in batches."""
+    def iterate(self, *, waiting: bool) -> Generated:
+        """One iteration: the next batch of every process, going round the prompts.
 
-    def device_uuid(self) -> str | None:
-        """UUID of the GPU that works, as the driver names it; None on a CPU."""
+        Parameters
+        ----------
+        waiting : bool
+            Whether the simulated waiting for requests comes before it; a warm-up does not wait.
+        """
 
-    def memory_peak_bytes(self) -> int | None:
-        """Most memory allocated on the device since loading; None on a CPU."""
+    def device_uuids(self) -> list[str]:
+        """UUID of every GPU that works, as the driver names it; empty on a CPU."""
+
+    def memory_peak_bytes(self) -> list[int]:
+        """Most memory allocated since loading, on each of those GPUs; empty on a CPU."""
+
+    def close(self) -> None:
+        """End the processes that it started."""
 
 
 def require_supported(levels: Setting) -> None:
