@@ -33,7 +33,7 @@ format: setup ## Format sources, workflow and notebooks in place
 lab: setup ## Open the notebooks in JupyterLab
 	$(IN_VENV) jupyter lab notebooks
 
-setup: $(VENV)/.ready-$(EXTRAS) ## Create .venv and install the project (PYTHON=python3.12, EXTRAS=dev,quantisation)
+setup: $(VENV)/.ready-$(EXTRAS) ## Create .venv and install the project (PYTHON=python3.12, EXTRAS=dev,hub)
 
 $(VENV)/.ready-$(EXTRAS): pyproject.toml requirements/lock.txt requirements/install.sh
 	requirements/install.sh "$(PYTHON)" "$(VENV)" "$(EXTRAS)"

@@ -92,9 +92,29 @@ def power_w(levels: Setting) -> float:
     return POWER_1_W[levels.model] * hotter * levels.batch_size**0.1
 
 
+def waiting_s(levels: Setting) -> float:
+    """Simulated waiting before each batch; a GPU draws the power of work meanwhile, to keep the law short."""
+    if levels.traffic == "none":
+        return 0.0
+    n_delays = levels.batch_size if levels.delay_every == "query" else 1
+    pause = levels.burst_interval_s / levels.burst_size if levels.traffic == "burst" else 0.0
+    return n_delays * (levels.delay_min_s + levels.delay_max_s) / 2 + pause
+
+
+def iteration_duration_s(levels: Setting) -> float:
+    """Duration of one batch of every process without noise, its waiting included."""
+    return step_duration_s(levels) * levels.n_output_tokens + waiting_s(levels)
+
+
+def n_answering(levels: Setting) -> int:
+    """Processes that answer prompts of their own."""
+    return 1 if levels.parallelism in ("none", "tensor") else levels.n_gpus
+
+
 def energy_j_per_output_token(levels: Setting) -> float:
-    """Gross energy per output token without noise, GPUs that take part."""
-    return power_w(levels) * levels.n_gpus * step_duration_s(levels) / levels.batch_size
+    """Gross energy per output token of full batches without noise, GPUs that take part."""
+    n_tokens = levels.batch_size * levels.n_output_tokens * n_answering(levels)
+    return power_w(levels) * levels.n_gpus * iteration_duration_s(levels) / n_tokens
 
 
 @dataclass(frozen=True)
@@ -136,42 +156,88 @@ def campaign_records(
     window_cv: float = 0.005,
     n_windows: int = 5,
     out_of_memory: Iterable[str] = (),
+    failed: Iterable[str] = (),
     extra_devices: int = 0,
+    n_lanes: int | None = None,
 ) -> list[Record]:
     """SYNTHETIC records of every run of the design, one sitting per cycle.
 
     Parameters
     ----------
-    out_of_memory : iterable of str
-        Run ids that fail for want of memory.
+    out_of_memory, failed : iterable of str
+        Run ids that fail for want of memory, or for another reason at every attempt.
     extra_devices : int
         Visible devices that take part in no run; they draw idle power throughout.
+    n_lanes : int, optional
+        GPUs of the machine, on which runs are measured side by side, each metering its own; all that are alone
+        meter the whole machine. None: one run after the other, and all devices metered.
     """
     rng = np.random.default_rng(resolved.campaign.seed)
     runs = expand(resolved)
-    n_devices = max(run.levels.n_gpus for run in runs) + extra_devices
-    failing = set(out_of_memory)
+    n_devices = n_lanes or max(run.levels.n_gpus for run in runs) + extra_devices
+    without_memory, without_luck = set(out_of_memory), set(failed)
     records: list[Record] = []
-    clock_s, counters = 1000.0, [5000.0 + 100 * device for device in range(n_devices)]
+    machine = Machine([1000.0] * n_devices, [5000.0 + 100 * device for device in range(n_devices)])
     offset = STARTED
     for _, cycle_runs in itertools.groupby(runs, key=lambda run: run.cycle):
+        machine.meet()
         for run in cycle_runs:
             noise = np.exp(rng.normal(0, cycle_cv) + rng.normal(0, window_cv, n_windows))
-            pieces = _pieces(run, resolved, noise, fails=run.run_id in failing)
-            record = _record(run, resolved, pieces, counters, clock_s, offset, energy_method)
-            records.append(record)
-            clock_s += record.process_ended_s + GAP_S
-            counters = [
-                counter + (GAP_S + LAUNCH_S) * IDLE_W for counter in record.counter_ended_j if counter is not None
-            ]
+            pieces = _pieces(run, resolved, noise, fails=run.run_id in without_memory)
+            alone = n_lanes is None or run.levels.neighbours == "none"
+            metered, clock_s = machine.claim(n_devices if alone else run.levels.n_gpus)
+            counters = [machine.counters_j[device] for device in metered]
+            record = _record(run, resolved, pieces, metered, counters, clock_s, offset, energy_method, n_devices)
+            machine.release(metered, record)
+            records.append(_as_failed(record) if run.run_id in without_luck else record)
         offset += timedelta(seconds=resolved.campaign.cycle_gap_min_s + 60)
     return records
+
+
+@dataclass
+class Machine:
+    """When each GPU is free, and its counter then; a GPU that waits draws idle power."""
+
+    free_s: list[float]
+    counters_j: list[float]
+
+    def claim(self, n_devices: int) -> tuple[list[int], float]:
+        """The GPUs that are free first, and when all of them are."""
+        chosen = sorted(sorted(range(len(self.free_s)), key=lambda device: self.free_s[device])[:n_devices])
+        self._wait(chosen)
+        return chosen, self.free_s[chosen[0]]
+
+    def meet(self) -> None:
+        """Wait until all are free."""
+        self._wait(list(range(len(self.free_s))))
+
+    def release(self, devices: list[int], record: Record) -> None:
+        """Take over the counters after a run, and rest."""
+        for device, counter_j in zip(devices, record.counter_ended_j, strict=True):
+            self.free_s[device] += record.process_ended_s + GAP_S
+            self.counters_j[device] = counter_j + (GAP_S + LAUNCH_S) * IDLE_W
+
+    def _wait(self, devices: list[int]) -> None:
+        until_s = max(self.free_s[device] for device in devices)
+        for device in devices:
+            self.counters_j[device] += (until_s - self.free_s[device]) * IDLE_W
+            self.free_s[device] = until_s
+
+
+def _as_failed(record: Record) -> Record:
+    """The record of a run that failed at every attempt: nothing was read."""
+    empty = {name: [] for name in type(record.trace).model_fields}
+    changes = {"status": "failed", "status_detail": "SYNTHETIC: it broke", "n_attempts": 3, "intervals": []}
+    nothing = {"workload": None, "trace": empty, "device_checks": [], "warnings": []}
+    devices = len(record.hardware.devices)
+    counters = {"counter_started_j": [None] * devices, "counter_ended_j": [None] * devices}
+    return altered(record, changes | nothing | counters)
 
 
 def _pieces(run: Run, resolved: ResolvedCampaign, noise: np.ndarray, fails: bool) -> list[Piece]:
     """Intervals of one run in order; an out-of-memory run ends after loading."""
     levels, measurement = run.levels, resolved.campaign.measurement
-    iteration_s = step_duration_s(levels) * levels.n_output_tokens * _n_batches(levels)
+    iteration_s = iteration_duration_s(levels)
     n_iterations = int(np.ceil(measurement.window_min_s / iteration_s))
     unready = levels.attention == "sdpa" and levels.precision == "float16"  # first pass: plans are built
     cold = 4.0 if unready else 1.2
@@ -197,8 +263,11 @@ def _pieces(run: Run, resolved: ResolvedCampaign, noise: np.ndarray, fails: bool
     return pieces
 
 
-def _n_batches(levels: Setting) -> int:
-    return -(-(levels.n_prompts or levels.batch_size) // levels.batch_size)
+def _n_answers(levels: Setting, n_iterations: int) -> int:
+    """Prompts answered in so many iterations by all processes; the last batch of a pass may be smaller."""
+    sizes = [levels.batch_size] * levels.n_batches_per_pass
+    sizes[-1] = levels.n_prompts_per_process - levels.batch_size * (len(sizes) - 1)
+    return sum(sizes[index % len(sizes)] for index in range(n_iterations)) * n_answering(levels)
 
 
 def _timeline(pieces: list[Piece], works: bool, ended_s: float) -> Timeline:
@@ -216,20 +285,22 @@ def _record(
     run: Run,
     resolved: ResolvedCampaign,
     pieces: list[Piece],
+    metered: list[int],
     counters: list[float],
     clock_s: float,
     offset: datetime,
     energy_method: str,
+    n_devices: int,
 ) -> Record:
     ended_s = pieces[-1].closed_s + REST_S
-    lines = [_timeline(pieces, device < run.levels.n_gpus, ended_s) for device in range(len(counters))]
+    lines = [_timeline(pieces, place < run.levels.n_gpus, ended_s) for place in range(len(metered))]
     started = offset + timedelta(seconds=clock_s)
     complete = pieces[-1].phase == "idle_loaded"
     levels = run.levels
-    n_prompts = levels.n_prompts or levels.batch_size
+    n_prompts = levels.n_prompts_per_pass
     workload = {
-        "n_prompts": n_prompts,
-        "n_batches": _n_batches(levels),
+        "n_prompts": levels.n_prompts_answered_per_pass,
+        "n_batches": levels.n_batches_per_pass,
         "n_input_tokens": levels.n_input_tokens,
         "n_output_tokens": levels.n_output_tokens,
         "n_non_padding_input_tokens": n_prompts * levels.n_input_tokens,
@@ -239,7 +310,7 @@ def _record(
     }
     return Record.model_validate(
         {
-            "schema_version": 1,
+            "schema_version": 2,
             "identity": {
                 "campaign": run.campaign,
                 "study": run.study,
@@ -254,7 +325,7 @@ def _record(
             "status_detail": None if complete else "SYNTHETIC: no memory left",
             "levels": levels.model_dump(),
             "workload": workload if complete else None,
-            "hardware": _hardware(len(counters), levels.n_gpus),
+            "hardware": _hardware(metered, levels.n_gpus),
             "meter": {
                 "energy_method": energy_method,
                 "period_s": 0.1,
@@ -269,14 +340,24 @@ def _record(
                 "started_to_first_iteration_s": (0.8 if levels.launcher == "fork" else 8.0) if complete else None,
                 "parent_n_device_files": 0,
                 "parent_cuda_initialised": False,
+                "n_processes": levels.n_gpus,
+                "start": {
+                    "waited_s": 0.5,
+                    "settled": True,
+                    "power_w": [IDLE_W + 2.0] * levels.n_gpus,
+                    "temperature_c": [30.0] * levels.n_gpus,
+                    "power_max_w": IDLE_W + 15.0,
+                    "temperature_max_c": 50.0,
+                },
             },
             "process_started_s": 0.0,
             "process_ended_s": ended_s,
             "monotonic_started_s": clock_s,
             "counter_started_j": counters,
             "counter_ended_j": [counter + line.energy(ended_s) for counter, line in zip(counters, lines, strict=True)],
-            "intervals": [_interval(piece, lines, counters, workload) for piece in pieces],
+            "intervals": [_interval(piece, lines, counters, levels) for piece in pieces],
             "trace": _trace(pieces, lines, counters, levels.n_gpus),
+            "device_checks": _device_checks(metered, levels, n_devices, ended_s),
             "memory": {"device_peak_bytes": [10**9] * len(counters), "host_peak_bytes": 2 * 10**9},
             "software": {
                 "python": "3.12",
@@ -303,16 +384,42 @@ def _record(
     )
 
 
-def _hardware(n_devices: int, n_taking_part: int) -> dict[str, Any]:
+def _device_checks(metered: list[int], levels: Setting, n_devices: int, ended_s: float) -> list[dict[str, Any]]:
+    """Every visible GPU before, during and after; each that is not metered is at work for another run."""
+
+    def state(device: int, works: bool) -> dict[str, Any]:
+        takes_part, others = device in metered[: levels.n_gpus], device not in metered
+        return {
+            "uuid_hash": _digest(f"device {device}", 12),
+            "metered": device in metered,
+            "participates": takes_part,
+            "power_w": power_w(levels) if (works and takes_part) or others else IDLE_W,
+            "temperature_c": 40.0,
+            "n_own_processes": int(works and takes_part),
+            "n_other_processes": int(others),
+        }
+
+    moments = (("before", 0.0), ("during", ended_s / 2), ("after", ended_s))
+    return [
+        {
+            "moment": moment,
+            "time_s": time_s,
+            "devices": [state(device, moment == "during") for device in range(n_devices)],
+        }
+        for moment, time_s in moments
+    ]
+
+
+def _hardware(metered: list[int], n_taking_part: int) -> dict[str, Any]:
     devices = [
         {
             "name": "SYNTHETIC GPU",
-            "uuid_hash": _digest(f"device {index}", 12),
+            "uuid_hash": _digest(f"device {device}", 12),
             "participates": index < n_taking_part,
             "power_limit_w": 700.0,
             "memory_total_bytes": 141 * 10**9,
         }
-        for index in range(n_devices)
+        for index, device in enumerate(metered)
     ]
     return {
         "host": _digest("host", 12),
@@ -324,14 +431,15 @@ def _hardware(n_devices: int, n_taking_part: int) -> dict[str, Any]:
     }
 
 
-def _interval(piece: Piece, lines: list[Timeline], counters: list[float], workload: dict[str, Any]) -> dict[str, Any]:
+def _interval(piece: Piece, lines: list[Timeline], counters: list[float], levels: Setting) -> dict[str, Any]:
     opened, ended, closed = (
         [line.energy(time) for line in lines] for time in (piece.opened_s, piece.work_ended_s, piece.closed_s)
     )
     energies = [after - before for after, before in zip(closed, opened, strict=True)]
-    n_tokens = len(piece.iterations_s) * workload["n_prompts"] * workload["n_output_tokens"]
+    n_answers = _n_answers(levels, len(piece.iterations_s))
+    n_tokens = n_answers * levels.n_output_tokens
     tokens = {
-        "n_input_tokens": len(piece.iterations_s) * workload["n_prompts"] * workload["n_input_tokens"],
+        "n_input_tokens": n_answers * levels.n_input_tokens,
         "n_tokens_requested": n_tokens,
         "n_tokens_generated": n_tokens,
         "n_tokens_non_padding": n_tokens,
@@ -353,6 +461,7 @@ def _interval(piece: Piece, lines: list[Timeline], counters: list[float], worklo
         "opened_s": piece.opened_s,
         "work_ended_s": piece.work_ended_s,
         "closed_s": piece.closed_s,
+        "waited_s": waiting_s(levels) * len(piece.iterations_s),
         "iteration_duration_s": list(piece.iterations_s),
         "counter_opened_j": [counter + energy for counter, energy in zip(counters, opened, strict=True)],
         "counter_closed_j": [counter + energy for counter, energy in zip(counters, closed, strict=True)],

@@ -8,7 +8,7 @@ instrument, the same prompts) and *cycle separation* (a setting's cycles are apa
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -16,11 +16,22 @@ import pandas as pd
 
 from inference_energy import flatten
 from inference_energy.config import ResolvedCampaign
-from inference_energy.design import Run, expand, setting_id
+from inference_energy.design import Run, anchor_studies, expand, setting_id
 from inference_energy.errors import ComparabilityError, RecordError
 from inference_energy.readings import gpu_name, taking_part
 from inference_energy.records import Record, read_record
-from inference_energy.tables import INTERVALS, ITERATIONS, RUNS, SAMPLES, TABLES, WARNINGS, WINDOWS, conform
+from inference_energy.tables import (
+    DEVICE_CHECKS,
+    DEVICES,
+    INTERVALS,
+    ITERATIONS,
+    RUNS,
+    SAMPLES,
+    TABLES,
+    WARNINGS,
+    WINDOWS,
+    conform,
+)
 
 _N_SHOWN = 3  # names in an error; the rest is a number
 
@@ -51,7 +62,7 @@ def read_records(folder: Path) -> list[Record]:
 def aggregate(
     resolved: ResolvedCampaign, records: Sequence[Record], allow_missing: bool = False
 ) -> dict[str, pd.DataFrame]:
-    """The tables of a campaign: runs, windows, intervals, iterations, samples and warnings.
+    """The tables of a campaign that come from its records alone: see :mod:`inference_energy.tables`.
 
     Parameters
     ----------
@@ -70,7 +81,7 @@ def aggregate(
     check(resolved, records, allow_missing)
     place = {run.run_id: run.order for run in expand(resolved)}
     rows: dict[str, list[flatten.Row]] = {
-        table.name: [] for table in (RUNS, WINDOWS, INTERVALS, ITERATIONS, SAMPLES, WARNINGS)
+        table.name: [] for table in (RUNS, WINDOWS, INTERVALS, ITERATIONS, SAMPLES, DEVICES, DEVICE_CHECKS, WARNINGS)
     }
     for record in sorted(records, key=lambda one: place[one.run_id]):
         windows = flatten.window_rows(record)
@@ -79,6 +90,8 @@ def aggregate(
         rows["intervals"] += flatten.interval_rows(record)
         rows["iterations"] += flatten.iteration_rows(record)
         rows["samples"] += flatten.sample_rows(record)
+        rows["devices"] += flatten.device_rows(record)
+        rows["device_checks"] += flatten.device_check_rows(record)
         rows["warnings"] += flatten.warning_rows(record)
     return {
         name: conform(pd.DataFrame(found, columns=None if found else TABLES[name].names), TABLES[name])
@@ -108,7 +121,7 @@ def check(resolved: ResolvedCampaign, records: Sequence[Record], allow_missing: 
     """
     check_completeness(resolved, records, allow_missing)
     check_comparability(records)
-    check_cycle_separation(records, resolved.campaign.cycle_gap_min_s)
+    check_cycle_separation(records, resolved.campaign.cycle_gap_min_s, anchor_studies(resolved.campaign))
 
 
 def check_completeness(resolved: ResolvedCampaign, records: Sequence[Record], allow_missing: bool = False) -> None:
@@ -154,8 +167,8 @@ def _everywhere(_: Record) -> Hashable:
 
 
 def _workload(record: Record) -> Hashable:
-    levels, workload = record.levels, record.workload
-    n_prompts = workload.n_prompts if workload else None
+    levels = record.levels
+    n_prompts = levels.n_prompts_per_pass
     return f"{levels.model}, {n_prompts} prompts of {levels.n_input_tokens} tokens, prompts {levels.prompts}"
 
 
@@ -184,11 +197,14 @@ COMPARABLE: tuple[_Trait, ...] = (
 def check_comparability(records: Sequence[Record]) -> None:
     """Refuse to mix what must not be compared; see :func:`check`.
 
-    Hosts, sittings, devices and digests of source and design may differ: they are columns.
+    Hosts, sittings, devices and digests of source and design may differ: they are columns. A failed
+    run has no numbers to compare, and may have failed before its machine was known.
     """
     for name, value, group in COMPARABLE:
         first: dict[Hashable, Record] = {}
         for record in records:
+            if record.status == "failed":
+                continue
             if name == "prompt hash" and record.workload is None:
                 continue  # it failed before there were prompts
             other = first.setdefault(group(record), record)
@@ -202,11 +218,14 @@ def check_comparability(records: Sequence[Record]) -> None:
                 )
 
 
-def check_cycle_separation(records: Sequence[Record], cycle_gap_min_s: float) -> None:
+def check_cycle_separation(
+    records: Sequence[Record], cycle_gap_min_s: float, anchors: Collection[str] = frozenset()
+) -> None:
     """Hold a setting's cycles apart in time; see :func:`check`.
 
     The start of one and the start of the next are at least `cycle_gap_min_s` apart, and never equal:
-    equal starts are one run under two names.
+    equal starts are one run under two names. Studies in `anchors` are measured in every portion: their
+    cycles may follow one another at once.
     """
 
     def setting(record: Record) -> tuple[str, str]:
@@ -220,12 +239,13 @@ def check_cycle_separation(records: Sequence[Record], cycle_gap_min_s: float) ->
         if setting(earlier) != setting(later):
             continue
         gap_s = (started(later) - started(earlier)).total_seconds()
-        if gap_s < cycle_gap_min_s or gap_s == 0:
+        least_s = 0 if earlier.identity.study in anchors else cycle_gap_min_s
+        if gap_s < least_s or gap_s == 0:
             raise ComparabilityError(
                 f"campaign {earlier.identity.campaign}",
                 f"{earlier.run_id} started at {earlier.identity.started_at_utc} and {later.run_id} at"
                 f" {later.identity.started_at_utc}, {gap_s:.0f} s apart",
-                f"cycles of one setting at least {cycle_gap_min_s:.0f} s apart (cycle_gap_min_s), and never one run"
+                f"cycles of one setting at least {least_s:.0f} s apart (cycle_gap_min_s), and never one run"
                 " under two names",
                 f"Delete the record of {later.run_id} and measure it again later",
             )

@@ -8,8 +8,8 @@
 * ``trace_<series>``: the trace. Floats are kept at 64 bits, so a record comes back exactly as it was
   written: counters need it (1 mJ in 10^9 J), and compressed series of power gain little from less.
 
-``SHA256SUMS`` covers it, ``campaign.yaml`` and the sittings' ``qualification/*.json``, in the format
-of ``sha256sum --check``. Data is sacred: an archived record comes from a real run, and nothing that
+``SHA256SUMS`` covers it, ``campaign.yaml``, the sittings' ``qualification/*.json`` and the log of failed
+attempts (``attempts/<study>/<setting>.c<cycle>.jsonl``), in the format of ``sha256sum --check``. Data is sacred: an archived record comes from a real run, and nothing that
 is in an archive is dropped or changed when a later sitting is added to it.
 """
 
@@ -33,7 +33,7 @@ from inference_energy.errors import ArchiveError
 from inference_energy.records import Record, Trace, parse_record, write_atomically
 
 RECORDS, CAMPAIGN, SUMS = "records.parquet", "campaign.yaml", "SHA256SUMS"
-_QUALIFICATIONS = "qualification/*.json"
+_BESIDE = ("qualification/*.json", "attempts/**/*.jsonl")  # of the sittings; of attempts that failed
 
 _FLAT = pa.schema(
     [
@@ -45,7 +45,10 @@ _FLAT = pa.schema(
         ("model", pa.string()),
         ("precision", pa.string()),
         ("batch_size", pa.int64()),
+        ("parallelism", pa.string()),
         ("n_gpus", pa.int64()),
+        ("neighbours", pa.string()),
+        ("traffic", pa.string()),
         ("gpu_name", pa.string()),
         ("gpu_uuid_hash", pa.string()),
         ("host", pa.string()),
@@ -116,7 +119,7 @@ def write_archive(folder: Path, allow_missing: bool = False) -> None:
     check(resolved, records, allow_missing)
     content = _parquet(resolved, records)
     digests = {RECORDS: hashlib.sha256(content).hexdigest()}
-    digests |= {name: _digest(folder / name) for name in [CAMPAIGN, *_qualifications(folder)]}
+    digests |= {name: _digest(folder / name) for name in [CAMPAIGN, *_beside(folder)]}
     write_atomically(folder / RECORDS, content)
     lines = (f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
     write_atomically(folder / SUMS, "".join(lines).encode())
@@ -220,11 +223,11 @@ def _archived_records(folder: Path, extending: bool = False) -> list[Record]:
 def _verify(folder: Path, extending: bool) -> None:
     """Hold every file to its sum.
 
-    An archive that is being extended may come with a longer design and with qualifications of the
-    new sittings, which its sums do not know yet.
+    An archive that is being extended may come with a longer design, with qualifications of the
+    new sittings and with attempts, which its sums do not know yet.
     """
     sums = _read_sums(folder)
-    needed = {RECORDS} if extending else {RECORDS, CAMPAIGN, *_qualifications(folder)}
+    needed = {RECORDS} if extending else {RECORDS, CAMPAIGN, *_beside(folder)}
     if needed - set(sums):
         raise ArchiveError(
             str(folder / SUMS),
@@ -256,8 +259,8 @@ def _read_sums(folder: Path) -> dict[str, str]:
     return sums
 
 
-def _qualifications(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.glob(_QUALIFICATIONS))
+def _beside(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for pattern in _BESIDE for path in folder.glob(pattern))
 
 
 def _digest(path: Path) -> str:

@@ -25,12 +25,18 @@ class PlannedCampaign:
         Whether its records come from the archive instead of being measured.
     cycles : tuple of int
         Cycles that are asked for.
+    portions : tuple of int or None
+        Portions that are asked for; None: all.
+    n_gpus_lent : int or None
+        GPUs that the workflow may use (Snakemake's resource `gpu`); None: any number.
     """
 
     resolved: ResolvedCampaign
     folder: Path
     archived: bool
     cycles: tuple[int, ...]
+    portions: tuple[int, ...] | None = None
+    n_gpus_lent: int | None = None
 
     @property
     def name(self) -> str:
@@ -38,17 +44,61 @@ class PlannedCampaign:
         return self.resolved.campaign.name
 
     @cached_property
-    def runs(self) -> list[Run]:
-        """Every run that is asked for, in the order of measuring."""
-        return [run for run in design.expand(self.resolved) if run.cycle in self.cycles]
+    def _asked(self) -> list[Run]:
+        every = design.expand(self.resolved)
+        known = sorted({run.portion for run in every})
+        for portion in self.portions or ():
+            if portion not in known:
+                raise ConfigError("portions", f"{portion} is no portion of {self.name}", f"one of {known}")
+        portions = known if self.portions is None else self.portions
+        return [run for run in every if run.traversal in self.cycles and run.portion in portions]
 
     @cached_property
-    def _order(self) -> dict[str, int]:
-        return {run.run_id: run.order for run in self.runs}
+    def runs(self) -> list[Run]:
+        """Every run that is asked for and fits the GPUs lent, in the order of measuring.
+
+        Raises
+        ------
+        ConfigError
+            If a portion is asked for that the design does not have.
+        """
+        return [run for run in self._asked if self._fits(run)]
+
+    @property
+    def n_left_out(self) -> int:
+        """Runs that are asked for and need more GPUs than are lent."""
+        return 0 if self.archived else len(self._asked) - len(self.runs)
+
+    @property
+    def partial(self) -> bool:
+        """Whether some runs of the design are not asked for here."""
+        some = len(self.cycles) < self.resolved.campaign.n_cycles or self.portions is not None
+        return some or self.n_left_out > 0
+
+    def _fits(self, run: Run) -> bool:
+        return self.n_gpus_lent is None or not self._on_gpus or run.levels.n_gpus <= self.n_gpus_lent
+
+    @property
+    def _on_gpus(self) -> bool:
+        measurement = self.resolved.campaign.measurement
+        return measurement.device == "gpu" and measurement.source == "live"
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {run.run_id: place for place, run in enumerate(self.runs)}
 
     def priority(self, *, study: str, setting: str, cycle: str, **_: str) -> int:
         """Snakemake's priority of a run: earlier in the order, higher."""
-        return len(self.runs) * self.resolved.campaign.n_cycles - self._order.get(f"{study}/{setting}.c{cycle}", 0)
+        return len(self.runs) - self._place.get(f"{study}/{setting}.c{cycle}", 0)
+
+    def n_gpus(self, *, study: str, setting: str, cycle: str, **_: str) -> int:
+        """GPUs of the machine that a run takes: all that are lent, unless others may run beside it."""
+        n_lent = self.n_gpus_lent or 1
+        place = self._place.get(f"{study}/{setting}.c{cycle}")
+        if place is None or not self._on_gpus:  # two runs on one CPU would disturb each other
+            return n_lent
+        levels = self.runs[place].levels
+        return levels.n_gpus if levels.neighbours == "allowed" else n_lent
 
     def record_paths(self) -> list[str]:
         """Files of all runs' records."""
@@ -61,7 +111,7 @@ class PlannedCampaign:
         return self.record_paths()
 
 
-def planned(study: StudyConfig, config_dir: Path) -> dict[str, PlannedCampaign]:
+def planned(study: StudyConfig, config_dir: Path, n_gpus_lent: int | None = None) -> dict[str, PlannedCampaign]:
     """The campaigns to carry through the workflow, by name.
 
     Parameters
@@ -70,6 +120,8 @@ def planned(study: StudyConfig, config_dir: Path) -> dict[str, PlannedCampaign]:
         The merged configuration.
     config_dir : Path
         Where ``campaigns/`` and ``models.yaml`` are.
+    n_gpus_lent : int, optional
+        GPUs that the workflow may use; runs that need more are left out.
 
     Raises
     ------
@@ -82,7 +134,7 @@ def planned(study: StudyConfig, config_dir: Path) -> dict[str, PlannedCampaign]:
     models = config.read_models(config_dir / "models.yaml")
     if study.campaign is not None:
         resolved = config.resolve(study.campaign, models, f"campaign {study.campaign.name}")
-        return {resolved.campaign.name: _planned(resolved, results, study, archived=False)}
+        return {resolved.campaign.name: _planned(resolved, results, study, n_gpus_lent, archived=False)}
     found: dict[str, PlannedCampaign] = {}
     for choice in study.campaigns:
         if choice.name in found:
@@ -94,17 +146,23 @@ def planned(study: StudyConfig, config_dir: Path) -> dict[str, PlannedCampaign]:
         else:
             path = config_dir / "campaigns" / f"{choice.name}.yaml"
             resolved = config.resolve(config.read_campaign(path), models, str(path))
-        found[choice.name] = _planned(resolved, results, study, archived)
+        found[choice.name] = _planned(resolved, results, study, n_gpus_lent, archived=archived)
     return found
 
 
-def _planned(resolved: ResolvedCampaign, results: Path, study: StudyConfig, archived: bool) -> PlannedCampaign:
+def _planned(
+    resolved: ResolvedCampaign, results: Path, study: StudyConfig, n_gpus_lent: int | None, *, archived: bool
+) -> PlannedCampaign:
     every = tuple(range(1, resolved.campaign.n_cycles + 1))
     for cycle in study.cycles or ():
         if cycle not in every:
             raise ConfigError("cycles", f"{cycle} is no cycle of {resolved.campaign.name}", f"one of {list(every)}")
-    cycles = every if archived or study.cycles is None else tuple(study.cycles)
-    return PlannedCampaign(resolved, results / resolved.campaign.name, archived, cycles)
+    folder = results / resolved.campaign.name
+    if archived:
+        return PlannedCampaign(resolved, folder, archived, every)
+    cycles = every if study.cycles is None else tuple(study.cycles)
+    portions = None if study.portions is None else tuple(study.portions)
+    return PlannedCampaign(resolved, folder, archived, cycles, portions, n_gpus_lent)
 
 
 def _require_archive(folder: Path) -> None:

@@ -8,22 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from inference_energy.errors import DesignError, StudyError
-
-if TYPE_CHECKING:
-    from inference_energy.config import ResolvedCampaign
-    from inference_energy.design import Run
-
-Command = Callable[[argparse.Namespace], int | None]
+from inference_energy import commands_measure
+from inference_energy.commands_measure import Command
+from inference_energy.errors import StudyError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,29 +38,10 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    _add_measuring(add)
+    commands_measure.add_commands(add)
     _add_from_records_to_pages(add)
     add("schema", _schema, "print the JSON schema of the configuration")
     return parser
-
-
-def _add_measuring(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
-    plan = add("plan", _plan, "list the runs of a campaign in the order of measuring")
-    qualify = add("qualify", _qualify, "qualify the instrument for this sitting")
-    measure = add("measure", _measure, "measure one run and write its record")
-    for command in (plan, qualify, measure):
-        command.add_argument("campaign", type=Path, help="config/campaigns/<name>.yaml, or a resolved campaign.yaml")
-        command.add_argument("--config-dir", type=Path, default=Path("config"), help="where the facts are")
-    for command in (qualify, measure):
-        command.add_argument("--results", type=Path, default=Path("results"), help="folder of all results")
-    measure.add_argument("--run", required=True, metavar="STUDY/SETTING.cCYCLE", help="which run")
-
-    run = add("run", _run, "run snakemake for at most a given time; the run in progress is finished")
-    run.add_argument("--budget-s", type=float, required=True, help="seconds after which no further run is started")
-    run.add_argument("snakemake", nargs=argparse.REMAINDER, help="-- and the arguments of snakemake")
-
-    launcher = add("launcher", _launcher, "the parent process that runs are forked from")
-    launcher.add_argument("action", choices=["state", "stop"])
 
 
 def _add_from_records_to_pages(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
@@ -93,179 +65,6 @@ def _add_from_records_to_pages(add: Callable[[str, Command, str], argparse.Argum
     context.add_argument("--config", required=True, help="JSON with the sections analysis and report")
     context.add_argument("--config-dir", type=Path, default=Path("config"), help="where the facts are")
     index.add_argument("pages", type=Path, nargs="+")
-
-
-# --- measuring -----------------------------------------------------------------------------------
-
-
-def _resolved(path: Path, config_dir: Path) -> Any:
-    """A campaign with its models' facts, whichever of the two files `path` is."""
-    from inference_energy import config
-    from inference_energy.validation import read_yaml
-
-    content = read_yaml(path)
-    if isinstance(content, dict) and "models" in content:
-        return config.read_resolved(path)
-    return config.resolve(config.read_campaign(path), config.read_models(config_dir / "models.yaml"), str(path))
-
-
-def _plan(options: argparse.Namespace) -> None:
-    from inference_energy import design
-
-    resolved = _resolved(options.campaign, options.config_dir)
-    runs = design.expand(resolved, str(options.campaign))
-    for run in runs:
-        print(run.run_id)
-    n_settings = len({(run.study, run.setting) for run in runs})
-    print(f"{len(runs)} runs: {n_settings} settings in {resolved.campaign.n_cycles} cycles", file=sys.stderr)
-
-
-def _measure(options: argparse.Namespace) -> int:
-    from inference_energy import design, provenance
-    from inference_energy.measure import launcher, progress, session
-    from inference_energy.measure.engines import require_supported
-
-    asked_s = time.monotonic()
-    campaign_file = _kept_campaign(options)
-    resolved = _resolved(campaign_file, options.config_dir)
-    runs = design.expand(resolved, str(campaign_file))
-    run = design.find(runs, options.run)
-    require_supported(run.levels)
-    output = campaign_file.parent / "records" / f"{run.run_id}.json"
-    if output.exists():
-        print(f"{run.run_id}: already measured ({output})", file=sys.stderr)
-        return 0
-    if resolved.campaign.measurement.source == "replay":
-        _replay(run, resolved, options.results, output)
-        return 0
-    _require_qualified(campaign_file, resolved, options)
-    request = session.Request(
-        action="measure",
-        campaign_file=str(campaign_file),
-        run_id=run.run_id,
-        output=str(output),
-        hardware_yaml=str(options.config_dir / "hardware.yaml"),
-        launcher=run.levels.launcher,
-        started_s=time.monotonic(),
-        command=provenance.command(),
-    )
-    status = launcher.launch(request)
-    if status == 0:
-        print(progress.report(output, len(runs), time.monotonic() - asked_s), file=sys.stderr)
-    elif status != launcher.EXPECTED_FAILURE:
-        raise StudyError(
-            f"run {run.run_id}",
-            f"its process ended with status {status}{' (killed)' if status < 0 else ''}; there is no record",
-            "",
-            "The error is above; run again to repeat it",
-        )
-    return status
-
-
-def _replay(run: Run, resolved: ResolvedCampaign, results: Path, output: Path) -> None:
-    """Measure an archived run again from its trace."""
-    from inference_energy import archive
-    from inference_energy.measure import replay
-    from inference_energy.records import write_record
-
-    folder = results / str(resolved.campaign.measurement.replay_of)
-    _, records = archive.read_archive(folder)
-    source = next((record for record in records if record.run_id == run.run_id), None)
-    if source is None:
-        raise DesignError(
-            f"run {run.run_id}",
-            f"is not in the archive {folder}",
-            "a run of that campaign: the same study, levels and cycle",
-            "Give the replaying campaign the base and studies of the archived one",
-        )
-    write_record(output, replay.replay_record(source, run, resolved))
-
-
-def _kept_campaign(options: argparse.Namespace) -> Path:
-    """The resolved campaign beside its results, written if it is not there."""
-    from inference_energy.records import write_text_atomically
-
-    resolved = _resolved(options.campaign, options.config_dir)
-    path: Path = options.results / resolved.campaign.name / "campaign.yaml"
-    if options.campaign.resolve() == path.resolve():
-        return path
-    text = resolved.dump()
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_text_atomically(path, text)
-    return path
-
-
-def _require_qualified(campaign_file: Path, resolved: Any, options: argparse.Namespace) -> None:
-    """Qualify the instrument unless this sitting has done so."""
-    from inference_energy.measure import launcher, qualify, session
-    from inference_energy.measure.devices import find_devices
-
-    folder = session.qualifications(campaign_file)
-    if qualify.current(folder, find_devices(resolved.campaign.measurement.device)) is not None:
-        return
-    status = launcher.launch(
-        session.Request(
-            action="qualify",
-            campaign_file=str(campaign_file),
-            run_id="",
-            output=str(folder),
-            hardware_yaml=str(options.config_dir / "hardware.yaml"),
-            launcher="fork",
-            started_s=time.monotonic(),
-        )
-    )
-    if status != 0:
-        raise StudyError("qualification", f"failed with status {status}", "", "The reason is above")
-
-
-def _qualify(options: argparse.Namespace) -> None:
-    from inference_energy.measure import qualify, session
-    from inference_energy.measure.devices import find_devices
-
-    campaign_file = _kept_campaign(options)
-    resolved = _resolved(campaign_file, options.config_dir)
-    _require_qualified(campaign_file, resolved, options)
-    path = qualify.current(session.qualifications(campaign_file), find_devices(resolved.campaign.measurement.device))
-    if path is not None:
-        print(path.read_text(encoding="utf-8"))
-
-
-def _run(options: argparse.Namespace) -> int:
-    """Snakemake, asked by SIGTERM to finish what it runs once the budget is spent."""
-    command = [sys.executable, "-m", "snakemake", *(a for a in options.snakemake if a != "--")]
-    process = subprocess.Popen(command)
-    try:
-        return process.wait(timeout=options.budget_s)
-    except subprocess.TimeoutExpired:
-        print(f"{options.budget_s:.0f} s are spent: finishing what is in progress", file=sys.stderr)
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-        print(f"Stopped as asked, whatever Snakemake calls it. {_left(command)}", file=sys.stderr)
-        return 0
-    except KeyboardInterrupt:
-        process.wait()  # the terminal interrupted it too
-        raise
-
-
-def _left(command: list[str]) -> str:
-    """How many runs are still to be measured, and how to go on."""
-    plan = subprocess.run([*command, "--dry-run", "--quiet", "rules"], capture_output=True, text=True, check=False)
-    if plan.returncode != 0:
-        return "The same command goes on"
-    if "Nothing to be done" in plan.stdout + plan.stderr:
-        return "Nothing is left to do"
-    runs = re.search(r"^measure +(\d+)$", plan.stdout + plan.stderr, re.MULTILINE)
-    left = f"{runs[1]} runs are left" if runs else "Every run is measured, tables or pages are left"
-    return f"{left}: the same command goes on with them"
-
-
-def _launcher(options: argparse.Namespace) -> None:
-    from inference_energy.measure import launcher
-
-    if options.action == "stop":
-        print("stopped" if launcher.stop_parent() else "no parent was running", file=sys.stderr)
-    else:
-        print(json.dumps(launcher.parent_state()))
 
 
 # --- from records to pages -----------------------------------------------------------------------

@@ -67,6 +67,37 @@ Axes = Annotated[
 ]
 
 
+class Fraction(Base):
+    """A part of a study's combinations from which its effects can still be estimated."""
+
+    n_settings: int = Field(ge=2, description="how many of the combinations are measured")
+    interactions: bool = Field(
+        True, description="whether all two-way interactions must be estimable, or main effects only"
+    )
+    seed: int | None = Field(None, description="of the search; null: the campaign's")
+    chosen: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None,
+        description="places of the chosen among all combinations, from 0, as `inference-energy plan` prints them; null:"
+        " searched for each time the design is made, which takes a second or more",
+    )
+
+    @model_validator(mode="after")
+    def _as_many_as_asked_for(self) -> Fraction:
+        if self.chosen is not None and len(set(self.chosen)) != self.n_settings:
+            raise ValueError(
+                f"chosen names {len(set(self.chosen))} different combinations and n_settings is {self.n_settings}: drop"
+                " chosen to have it searched for anew"
+            )
+        return self
+
+
+def _known_factor(name: str) -> str:
+    return next(iter(_known_factors({name: None})))
+
+
+FactorName = Annotated[str, AfterValidator(_known_factor)]
+
+
 class Study(Base):
     """Settings chosen for one question: `vary` is crossed, `settings` are taken as they are."""
 
@@ -74,6 +105,22 @@ class Study(Base):
     fixed: Levels = Field(default_factory=dict, description="levels that differ from the campaign's base")
     vary: Axes = Field(default_factory=dict, description="factor: levels; all combinations are measured")
     settings: list[Levels] = Field(default_factory=list, description="settings by hand, crossed with `vary`")
+    leave_out: list[Axes] = Field(
+        default_factory=list,
+        description="each entry is factor: levels; a combination with one of the levels of each factor is left out",
+    )
+    fraction: Fraction | None = Field(None, description="measure a part of the combinations; null: all")
+    together: list[FactorName] = Field(
+        default_factory=list, description="settings that differ in these factors only are in one portion"
+    )
+    n_per_portion: float | None = Field(
+        None,
+        gt=0,
+        description="settings of this study in a portion, as long as there are any; null: in proportion to its size",
+    )
+    every_portion: bool = Field(
+        False, description="anchors: measured anew at the start of every portion in every cycle, to compare sittings"
+    )
 
     @model_validator(mode="after")
     def _something_varies(self) -> Study:
@@ -150,6 +197,12 @@ class Campaign(Base):
     seed: int = Field(description="seed of order, weights and prompts")
     n_cycles: int = Field(2, ge=2, description="passes over all settings")
     cycle_gap_min_s: float = Field(0, ge=0, description="least time between a setting's two cycles")
+    portion_size: int | None = Field(
+        None, ge=1, description="settings of a portion, each a thin version of all studies; null: all are one portion"
+    )
+    block_by: list[FactorName] = Field(
+        default_factory=list, description="runs with the same levels of these factors stay together within a portion"
+    )
     base: Levels = Field(default_factory=dict, description="levels of every setting unless a study says otherwise")
     studies: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Study] = Field(min_length=1)
     measurement: Measurement = Field(default_factory=Measurement)
@@ -191,6 +244,9 @@ class StudyConfig(Base):
     )
     cycles: list[Annotated[int, Field(ge=1)]] | None = Field(
         None, description="ask for these cycles only; null: all. For measuring in several sittings"
+    )
+    portions: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="ask for these portions only; null: all. For measuring in several sittings"
     )
     results_dir: str = Field("results", description="where results go")
     analysis: Analysis

@@ -6,14 +6,18 @@ import hashlib
 import itertools
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from inference_energy.config import FIRST_FACTORS, Campaign, ResolvedCampaign, Setting, Study
+from inference_energy.config import FIRST_FACTORS, Campaign, Fraction, ResolvedCampaign, Setting, Study
 from inference_energy.errors import DesignError
 from inference_energy.validation import canonical_json, explain
+
+if TYPE_CHECKING:
+    from inference_energy.fraction import Efficiency
 
 _SHORT = {"float32": "fp32", "tf32": "tf32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "int4": "int4"}
 
@@ -24,8 +28,15 @@ class Run:
 
     Attributes
     ----------
+    cycle : int
+        Which measurement of the setting it is, from 1.
     order : int
-        Place in the order of measuring, from 0; all of cycle 1 precedes cycle 2.
+        Place in the order of measuring, from 0.
+    portion, traversal : int
+        Which portion of the campaign it belongs to, and to which of the campaign's cycles; both from 1.
+        `traversal` is `cycle`, but for anchors, which are measured in every portion of every cycle.
+    anchor : bool
+        Whether its study is measured anew in every portion.
     """
 
     campaign: str
@@ -34,6 +45,9 @@ class Run:
     cycle: int
     order: int
     levels: Setting
+    portion: int = 1
+    traversal: int = 1
+    anchor: bool = False
 
     @property
     def run_id(self) -> str:
@@ -54,11 +68,22 @@ def setting_id(levels: Setting) -> str:
     return f"{model}_{_SHORT[levels.precision]}_b{levels.batch_size}_{digest}"
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """A setting of a study."""
+
+    study: str
+    identity: str
+    levels: Setting
+
+
 def expand(resolved: ResolvedCampaign, where: str = "") -> list[Run]:
     """Every run of a campaign in the order of measuring.
 
-    The order within a cycle is shuffled with the campaign's seed, anew for each cycle, so that a
-    slow drift of the machine does not look like the effect of a factor.
+    Cycle by cycle, and in each cycle portion by portion: a campaign that ends early has thin versions
+    of all studies. Within a portion the order is shuffled with the campaign's seed (blocks,
+    and runs within blocks), anew for each cycle, so that a slow drift of the machine does not look
+    like the effect of a factor. Anchors come first.
 
     Raises
     ------
@@ -67,22 +92,68 @@ def expand(resolved: ResolvedCampaign, where: str = "") -> list[Run]:
     """
     campaign = resolved.campaign
     where = where or f"campaign {campaign.name}"
-    settings: list[tuple[str, str, Setting]] = []
-    for study_name, study in campaign.studies.items():
-        seen: set[str] = set()
-        for levels in _combinations(campaign.base, study):
-            setting = _checked(levels, resolved, where, study_name)
-            identity = setting_id(setting)
-            if identity not in seen:
-                seen.add(identity)
-                settings.append((study_name, identity, setting))
+    anchors: list[_Planned] = []
+    others: dict[str, list[_Planned]] = {}
+    for name, study in campaign.studies.items():
+        settings = _settings(resolved, name, where)
+        if study.every_portion:
+            anchors += settings
+        else:
+            others[name] = settings
     runs: list[Run] = []
-    for cycle in range(1, campaign.n_cycles + 1):
-        shuffled = list(settings)
-        random.Random(f"{campaign.seed}/{cycle}").shuffle(shuffled)
-        for study_name, identity, setting in shuffled:
-            runs.append(Run(campaign.name, study_name, identity, cycle, len(runs), setting))
+    portions = _portions(others, campaign)
+    for traversal in range(1, campaign.n_cycles + 1):
+        for portion, settings in enumerate(portions, start=1):
+            part = "" if campaign.portion_size is None else f"/{portion}"
+            rng = random.Random(f"{campaign.seed}{part}/{traversal}")
+            ordered = _in_blocks(settings, campaign.block_by, rng)
+            first = rng.sample(anchors, len(anchors))
+            nth_visit = (portion - 1) * campaign.n_cycles + traversal
+            for one, anchor in [*((one, True) for one in first), *((one, False) for one in ordered)]:
+                cycle = nth_visit if anchor else traversal
+                place = (len(runs), one.levels, portion, traversal, anchor)
+                runs.append(Run(campaign.name, one.study, one.identity, cycle, *place))
     return runs
+
+
+def begun(runs: Sequence[Run], measured: Collection[str]) -> list[Run]:
+    """The runs of those portions and cycles in which something was measured.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        The whole design, of :func:`expand`.
+    measured : collection of str
+        ``run_id`` of the runs that have a record.
+    """
+    visits = {(run.portion, run.traversal) for run in runs if run.run_id in measured}
+    return [run for run in runs if (run.portion, run.traversal) in visits]
+
+
+def anchor_studies(campaign: Campaign) -> frozenset[str]:
+    """Studies that are measured anew in every portion; their cycles may follow one another at once."""
+    return frozenset(name for name, study in campaign.studies.items() if study.every_portion)
+
+
+def fractions(resolved: ResolvedCampaign, where: str = "") -> list[tuple[str, Fraction, Efficiency]]:
+    """How good the campaign's fractions are.
+
+    Returns
+    -------
+    list of (str, Fraction, Efficiency)
+        Study, the fraction with its `chosen` filled in, and what it can estimate.
+    """
+    from inference_energy import fraction
+
+    found = []
+    for name, study in resolved.campaign.studies.items():
+        if study.fraction is not None:
+            candidates = _candidates(resolved, name, where or f"campaign {resolved.campaign.name}")
+            rows = fraction.rows_of([one.levels.model_dump() for one in candidates])
+            chosen = _chosen(candidates, study.fraction, resolved.campaign.seed, where, name)
+            filled = study.fraction.model_copy(update={"chosen": chosen})
+            found.append((name, filled, fraction.describe(rows, tuple(chosen), study.fraction.interactions)))
+    return found
 
 
 def find(runs: list[Run], run_id: str) -> Run:
@@ -104,10 +175,128 @@ def find(runs: list[Run], run_id: str) -> Run:
     )
 
 
+# --- settings of a study -------------------------------------------------------------------------
+
+
+def _settings(resolved: ResolvedCampaign, study: str, where: str) -> list[_Planned]:
+    """The settings of a study that are measured, in the order of the configuration."""
+    candidates = _candidates(resolved, study, where)
+    part = resolved.campaign.studies[study].fraction
+    if part is None:
+        return candidates
+    return [candidates[place] for place in _chosen(candidates, part, resolved.campaign.seed, where, study)]
+
+
+def _candidates(resolved: ResolvedCampaign, study: str, where: str) -> list[_Planned]:
+    """Every different combination of a study, less what it leaves out."""
+    found: dict[str, _Planned] = {}
+    source = resolved.campaign.studies[study]
+    unused = set(range(len(source.leave_out)))
+    for levels in _combinations(resolved.campaign.base, source):
+        matching = [n for n, entry in enumerate(source.leave_out) if _matches(levels, entry)]
+        unused.difference_update(matching)
+        if not matching:
+            setting = _checked(levels, resolved, where, study)
+            identity = setting_id(setting)
+            found.setdefault(identity, _Planned(study, identity, setting))
+    if unused or not found:
+        raise DesignError(
+            f"{where}: studies.{study}.leave_out",
+            f"no combination has {source.leave_out[min(unused)]}" if unused else "it leaves out every combination",
+            "levels that the study combines",
+            "Correct or drop the entry",
+        )
+    return list(found.values())
+
+
 def _combinations(base: dict[str, object], study: Study) -> Iterator[dict[str, object]]:
     for by_hand in study.settings or [{}]:
         for levels in itertools.product(*study.vary.values()):
             yield {**base, **study.fixed, **by_hand, **dict(zip(study.vary, levels, strict=True))}
+
+
+def _matches(levels: dict[str, object], entry: dict[str, list[object]]) -> bool:
+    return all(levels.get(factor, Setting.model_fields[factor].default) in some for factor, some in entry.items())
+
+
+def _chosen(candidates: Sequence[_Planned], part: Fraction, seed: int, where: str, study: str) -> list[int]:
+    """Places of the fraction among `candidates`, ascending."""
+    key = f"{where}: studies.{study}.fraction"
+    if part.chosen is not None:
+        if max(part.chosen) >= len(candidates):
+            raise DesignError(
+                key,
+                f"chosen names combination {max(part.chosen)}",
+                f"one of the study's {len(candidates)}, counted from 0",
+                "Drop chosen: it is then searched for anew, and `inference-energy plan` prints it",
+            )
+        return sorted(part.chosen)
+    from inference_energy import fraction  # NumPy: only where a fraction is searched for
+
+    rows = fraction.rows_of([one.levels.model_dump() for one in candidates])
+    own_seed = seed if part.seed is None else part.seed
+    return list(fraction.choose(rows, part.n_settings, own_seed, part.interactions, key))
+
+
+# --- order ---------------------------------------------------------------------------------------
+
+#: Settings that stay together in one portion; most units are one setting.
+_Unit = list[_Planned]
+
+
+def _portions(studies: dict[str, list[_Planned]], campaign: Campaign) -> list[list[_Planned]]:
+    """All settings, cut into portions that are thin versions of all studies."""
+    if campaign.portion_size is None:
+        return [[one for settings in studies.values() for one in settings]]
+    n_portions = sum(map(len, studies.values())) / campaign.portion_size
+    placed: list[tuple[float, float, _Unit]] = []
+    for name, settings in studies.items():
+        study = campaign.studies[name]
+        share = study.n_per_portion or len(settings) / n_portions
+        rng = random.Random(f"{campaign.seed}/{name}")
+        n_before = 0
+        for unit in _balanced(_units(settings, study.together), rng):
+            placed.append(((n_before + len(unit) / 2) / share, rng.random(), unit))
+            n_before += len(unit)
+    portions: list[list[_Planned]] = [[]]
+    for _, _, unit in sorted(placed, key=lambda each: each[:2]):
+        if len(portions[-1]) >= campaign.portion_size:
+            portions.append([])
+        portions[-1] += unit
+    return portions
+
+
+def _units(settings: Sequence[_Planned], together: Collection[str]) -> list[_Unit]:
+    """Settings that differ in the factors `together` only, side by side."""
+    units: dict[Hashable, _Unit] = {}
+    for one in settings:
+        alike = (factor for factor in Setting.model_fields if factor not in together)
+        units.setdefault(tuple(getattr(one.levels, factor) for factor in alike), []).append(one)
+    return list(units.values())
+
+
+def _balanced(units: Sequence[_Unit], rng: random.Random) -> list[_Unit]:
+    """A sequence of which every beginning has each level about equally often; chance decides between equals."""
+    from inference_energy import fraction
+
+    shuffled = rng.sample(list(units), len(units))
+    rows = fraction.rows_of([unit[0].levels.model_dump() for unit in shuffled])
+    return [shuffled[place] for place in fraction.balanced(rows)]
+
+
+def _in_blocks(settings: Iterable[_Planned], block_by: Sequence[str], rng: random.Random) -> list[_Planned]:
+    """`settings` in random order, those of one block side by side."""
+    blocks: dict[Hashable, list[_Planned]] = {}
+    for one in settings:
+        blocks.setdefault(tuple(getattr(one.levels, factor) for factor in block_by), []).append(one)
+    shuffled = list(blocks.values())
+    rng.shuffle(shuffled)
+    for block in shuffled:
+        rng.shuffle(block)
+    return [one for block in shuffled for one in block]
+
+
+# --- what is possible ----------------------------------------------------------------------------
 
 
 def _checked(levels: dict[str, object], resolved: ResolvedCampaign, file: str, study: str) -> Setting:
@@ -131,6 +320,13 @@ def _checked(levels: dict[str, object], resolved: ResolvedCampaign, file: str, s
             expected,
             "All levels: " + ", ".join(f"{k}={v}" for k, v in levels.items()),
         ) from error
+    if setting.precision == "tf32" and resolved.campaign.measurement.device == "cpu":
+        raise DesignError(
+            where,
+            "precision tf32 with measurement.device: cpu",
+            "a number format that a CPU has: float32, float16, bfloat16, int8 or int4",
+            "TF32 exists in the matrix units of NVIDIA GPUs only",
+        )
     _fits_its_model(setting, resolved, where)
     return setting
 

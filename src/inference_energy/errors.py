@@ -64,6 +64,10 @@ class TokenCountError(StudyError):
     """Tokens requested, generated and non-padding disagree."""
 
 
+class EngineError(StudyError):
+    """The software that generates failed in one of its processes."""
+
+
 class RecordError(StudyError):
     """A record that cannot be read or written."""
 

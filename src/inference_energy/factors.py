@@ -96,6 +96,10 @@ class Setting(Base):
         bursts = (self.burst_interval_s is not None, self.burst_size is not None)
         if bursts != ((True, True) if self.traffic == "burst" else (False, False)):
             raise ValueError("traffic 'burst' needs burst_interval_s and burst_size, and nothing else has them")
+        if self.traffic == "none" and self.delay_every != "batch":
+            raise ValueError(
+                f"delay_every={self.delay_every!r} without traffic: no delay precedes anything; drop delay_every"
+            )
         if self.parallelism == "tensor" and self.precision in ("int8", "int4"):
             raise ValueError(
                 f"tensor parallelism with precision {self.precision!r}: bitsandbytes' packed weights cannot be split"

@@ -1,7 +1,7 @@
 """From one record to rows of tables: every derived number of a run is worked out here.
 
 Energies of a run and its windows are those of the devices that take part (gross); where an energy
-covers all visible devices, the column's description says so. Unknown stays missing: a sum over
+covers all metered devices, the column's description says so. Unknown stays missing: a sum over
 devices or windows is missing as soon as one of its terms is.
 """
 
@@ -17,13 +17,15 @@ from inference_energy.readings import (
     Floats,
     codecarbon_powers_w,
     counter_energies_j,
+    counter_powers_w,
     cumulative_energy_j,
     floats,
     gpu_name,
     intervals_of,
     power_taking_part_w,
     ratio,
-    rest_energy_j,
+    rest_energies_j,
+    shared_energies_j,
     sum_or_missing,
     tail_energies_j,
     taking_part,
@@ -129,6 +131,52 @@ def warning_rows(record: Record) -> list[Row]:
     ]
 
 
+def device_rows(record: Record) -> list[Row]:
+    """Rows of ``devices``: what each metered device's counter and power saw."""
+    rest_j = rest_energies_j(record)
+    rows = []
+    for index, device in enumerate(record.hardware.devices):
+        row: Row = {
+            "sitting": record.identity.sitting,
+            "host": record.hardware.host,
+            "gpu_name": device.name,
+            "gpu_uuid_hash": device.uuid_hash,
+            "participates": device.participates,
+            "status": record.status,
+            "energy_method": record.meter.energy_method,
+            "monotonic_started_s": record.monotonic_started_s,
+            "wall_s": record.process_ended_s - record.process_started_s,
+            "sampled_from_s": record.trace.time_s[0] if record.trace.time_s else None,
+            "counter_started_j": _at(record.counter_started_j, index),
+            "counter_ended_j": _at(record.counter_ended_j, index),
+            "rest_energy_j": _at(rest_j.tolist(), index),
+        }
+        phases: tuple[Phase, ...] = ("idle", "load", "warmup", "window", "idle_loaded")
+        for phase in phases:
+            intervals = [one for one in intervals_of(record, phase) if index < len(one.counter_opened_j)]
+            energies_j = [float(counter_energies_j(one)[index]) for one in intervals]
+            row[f"{phase}_energy_j"] = sum(energies_j)  # 0 without such an interval: a ledger's part, not a result
+            if phase in ("idle", "window"):
+                row[f"{phase}_power_w"] = float(counter_powers_w(intervals)[index]) if intervals else math.nan
+        rows.append(_key(record) | row)
+    return rows
+
+
+def device_check_rows(record: Record) -> list[Row]:
+    """Rows of ``device_checks``: every visible device before, during and after a run."""
+    return [
+        _key(record)
+        | {"moment": check.moment, "time_s": check.time_s, "gpu_uuid_hash": state.uuid_hash}
+        | state.model_dump(exclude={"uuid_hash"})
+        for check in record.device_checks
+        for state in check.devices
+    ]
+
+
+def _at(values: Sequence[float | None], index: int) -> float | None:
+    return values[index] if index < len(values) else None
+
+
 # --- parts of a run's row ------------------------------------------------------------------------
 
 
@@ -143,7 +191,7 @@ def _key(record: Record) -> Row:
 
 
 def _factors(record: Record) -> Row:
-    return record.levels.model_dump() | {"n_prompts": record.levels.n_prompts_per_iteration}
+    return record.levels.model_dump() | {"n_prompts": record.levels.n_prompts_per_pass}
 
 
 def _shown_factors(record: Record) -> Row:
@@ -168,7 +216,9 @@ def _circumstances(record: Record) -> Row:
         "hardware": hardware.description,
         "gpu_name": gpu_name(record),
         "gpu_uuid_hash": "+".join(hardware.devices[index].uuid_hash for index in devices),
-        "visible_uuid_hash": "+".join(device.uuid_hash for device in hardware.devices),
+        "metered_uuid_hash": "+".join(device.uuid_hash for device in hardware.devices),
+        "n_metered_gpus": len(hardware.devices),
+        "n_visible_gpus": len(record.device_checks[0].devices) if record.device_checks else len(hardware.devices),
         "power_limit_w": hardware.devices[devices[0]].power_limit_w if devices else None,
         "started_at_utc": identity.started_at_utc,
         "ended_at_utc": identity.ended_at_utc,
@@ -184,16 +234,31 @@ def _circumstances(record: Record) -> Row:
         "token_ids_sha256": record.workload.token_ids_sha256 if record.workload else None,
         "replay_of": record.provenance.replay_of,
         "started_to_first_iteration_s": record.launch.started_to_first_iteration_s,
+        "n_processes": record.launch.n_processes,
+        "n_attempts": record.n_attempts,
+    }
+
+
+def _start(record: Record, idle_power_w: float) -> Row:
+    """How rested the devices that take part were; missing where nothing was gated."""
+    start = record.launch.start
+    if start is None:
+        return dict.fromkeys(("start_waited_s", "start_settled", "start_power_over_idle_w", "start_temperature_max_c"))
+    return {
+        "start_waited_s": start.waited_s,
+        "start_settled": start.settled,
+        "start_power_over_idle_w": sum_or_missing(floats(start.power_w).tolist()) - idle_power_w,
+        "start_temperature_max_c": max((t for t in start.temperature_c if t is not None), default=None),
     }
 
 
 def _overhead(record: Record) -> Row:
-    """Seconds and joules around the windows; all visible devices unless it says otherwise."""
+    """Seconds and joules around the windows; all metered devices unless it says otherwise."""
     row: Row = {
         "monotonic_started_s": record.monotonic_started_s,
         "wall_s": record.process_ended_s - record.process_started_s,
         "sampled_from_s": record.trace.time_s[0] if record.trace.time_s else None,
-        "rest_energy_j": rest_energy_j(record),
+        "rest_energy_j": sum_or_missing(rest_energies_j(record).tolist()),
         "counter_started_j": total_of(record.counter_started_j),
         "counter_ended_j": total_of(record.counter_ended_j),
     }
@@ -206,9 +271,8 @@ def _overhead(record: Record) -> Row:
     phases = ("idle", "idle_loaded")
     for phase in phases:
         intervals = intervals_of(record, phase)
-        energy_j = sum_or_missing([taking_part_sum(record, counter_energies_j(one)) for one in intervals])
-        row[f"{phase}_power_w"] = ratio(energy_j, sum(one.closed_s - one.opened_s for one in intervals))
-    return row
+        row[f"{phase}_power_w"] = taking_part_sum(record, counter_powers_w(intervals)) if intervals else math.nan
+    return row | _start(record, row["idle_power_w"])
 
 
 def _measured(record: Record, windows: Sequence[Row]) -> Row:
@@ -229,7 +293,10 @@ def _measured(record: Record, windows: Sequence[Row]) -> Row:
                 "n_warmup_iterations",
                 "n_output_tokens_measured",
                 "measured_s",
+                "waited_s",
+                "waited_fraction",
                 "energy_j",
+                "energy_idle_devices_j",
                 "counter_over_power_ratio",
                 "counter_over_codecarbon_gpu_ratio",
             )
@@ -242,7 +309,7 @@ def _measured(record: Record, windows: Sequence[Row]) -> Row:
     intervals = intervals_of(record, "window")
     n_steps = sum(_per_iteration(record, one)[1] * len(one.iteration_duration_s) for one in intervals)
     idle_power_w = _overhead(record)["idle_power_w"]
-    tick_to_tick_j = energy_j + total("tail_energy_j")
+    counter_j, waited_s = total("counter_energy_j"), total("waited_s")
     per_window = np.array([row["energy_j_per_output_token"] for row in windows])
     codecarbon_w, codecarbon_gpu_w = codecarbon_powers_w(intervals)
     return {
@@ -252,8 +319,11 @@ def _measured(record: Record, windows: Sequence[Row]) -> Row:
         "energy_j_per_output_token": ratio(energy_j, n_tokens),
         "energy_net_j_per_output_token": ratio(energy_j - idle_power_w * measured_s, n_tokens),
         "energy_uncertainty_j_per_output_token": ratio(
-            math.hypot(*(row["uncertainty_j"] for row in windows)), n_tokens
+            math.hypot(total("uncertainty_settling_j"), *(row["uncertainty_random_j"] for row in windows)), n_tokens
         ),
+        "energy_idle_devices_j": _idle_devices_energy_j(record, intervals),
+        "waited_s": waited_s,
+        "waited_fraction": ratio(waited_s, measured_s),
         "energy_codecarbon_j_per_output_token": ratio(codecarbon_w * measured_s, n_tokens),
         "throughput_tokens_per_s": ratio(n_tokens, measured_s),
         "power_mean_w": ratio(energy_j, measured_s),
@@ -262,9 +332,15 @@ def _measured(record: Record, windows: Sequence[Row]) -> Row:
         "n_windows": len(windows),
         "n_iterations": sum(row["n_iterations"] for row in windows),
         "n_warmup_iterations": sum(len(one.iteration_duration_s) for one in intervals_of(record, "warmup")),
-        "counter_over_power_ratio": ratio(tick_to_tick_j, total("energy_power_instant_j")),
-        "counter_over_codecarbon_gpu_ratio": ratio(tick_to_tick_j / (measured_s + total("tail_s")), codecarbon_gpu_w),
+        "counter_over_power_ratio": ratio(counter_j, total("energy_power_instant_j")),
+        "counter_over_codecarbon_gpu_ratio": ratio(counter_j / (measured_s + total("tail_s")), codecarbon_gpu_w),
     }
+
+
+def _idle_devices_energy_j(record: Record, windows: Sequence[Interval]) -> float:
+    """Energy over the windows, tick to tick, of metered devices that take no part; missing without any."""
+    idle = [index for index in range(len(record.hardware.devices)) if index not in taking_part(record)]
+    return sum_or_missing([float(counter_energies_j(one)[index]) for one in windows for index in idle])
 
 
 def _state(record: Record) -> Row:
@@ -286,15 +362,18 @@ def _state(record: Record) -> Row:
         "temperature_max_c": over_windows(trace.temperature_c, np.max),
         "sm_clock_median_mhz": over_windows(trace.sm_clock_mhz, np.median),
         "gpu_utilisation_fraction": over_windows(trace.gpu_utilisation_fraction, np.mean),
-        "memory_peak_bytes": peaks[devices[0]] if devices and devices[0] < len(peaks) else None,
+        "memory_peak_bytes": max(
+            (peak for index in devices if index < len(peaks) and (peak := peaks[index]) is not None), default=None
+        ),
     }
 
 
 def _window_row(record: Record, interval: Interval) -> Row:
     n_tokens = interval.tokens.n_tokens_non_padding if interval.tokens else None
     tails_j, tails_uncertainty_j = tail_energies_j(record, interval)
-    variances = floats(interval.uncertainty_j) ** 2 + tails_uncertainty_j**2
-    counter_j = taking_part_sum(record, counter_energies_j(interval))
+    random_j = math.sqrt(taking_part_sum(record, floats(interval.uncertainty_j) ** 2))
+    settling_j = taking_part_sum(record, tails_uncertainty_j)
+    counter_j = taking_part_sum(record, shared_energies_j(record, interval))
     energy_j = taking_part_sum(record, counter_energies_j(interval) - tails_j)
     power_instant_j = taking_part_sum(record, floats(interval.energy_power_instant_j))
     duration_s = interval.work_ended_s - interval.opened_s
@@ -310,11 +389,15 @@ def _window_row(record: Record, interval: Interval) -> Row:
             "started_s": interval.opened_s,
             "duration_s": duration_s,
             "tail_s": interval.closed_s - interval.work_ended_s,
+            "waited_s": 0.0 if record.levels.traffic == "none" else interval.waited_s,
             "n_iterations": len(interval.iteration_duration_s),
             "n_output_tokens_measured": n_tokens,
             "energy_j": energy_j,
             "tail_energy_j": taking_part_sum(record, tails_j),
-            "uncertainty_j": math.sqrt(taking_part_sum(record, variances)),
+            "counter_energy_j": counter_j,
+            "uncertainty_j": math.hypot(random_j, settling_j),
+            "uncertainty_random_j": random_j,
+            "uncertainty_settling_j": settling_j,
             "energy_power_instant_j": power_instant_j,
             "energy_power_average_j": taking_part_sum(record, floats(interval.energy_power_average_j)),
             "counter_over_power_ratio": ratio(counter_j, power_instant_j),
@@ -329,13 +412,12 @@ def _window_row(record: Record, interval: Interval) -> Row:
 def _per_iteration(record: Record, interval: Interval) -> tuple[float, float]:
     """Output tokens and decoding steps of one iteration; missing where nothing is generated.
 
-    A step is one token for every prompt of a batch.
+    An iteration is one batch of every process, and a step is one token for every prompt of it.
     """
     if interval.tokens is None or record.workload is None or not interval.iteration_duration_s:
         return math.nan, math.nan
-    n_iterations, workload = len(interval.iteration_duration_s), record.workload
-    n_steps = interval.tokens.n_tokens_requested / n_iterations / workload.n_prompts * workload.n_batches
-    return interval.tokens.n_tokens_non_padding / n_iterations, n_steps
+    n_iterations = len(interval.iteration_duration_s)
+    return interval.tokens.n_tokens_non_padding / n_iterations, float(record.workload.n_output_tokens)
 
 
 def _phase_at(record: Record, time_s: float) -> str:

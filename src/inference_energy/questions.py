@@ -60,13 +60,16 @@ QUESTIONS: dict[str, Question] = {
     "variability": Question("analyse.variability", ("windows",), _BOOTSTRAP),
     "batch_curve": Question("analyse.batch_curve", ("runs",), _BOOTSTRAP),
     "equivalence": Question("analyse.equivalence", ("runs",), ("confidence", "margin_fraction")),
+    "sittings": Question("analyse.sittings", ("runs", "devices"), ()),
     "campaign_quality": Question(
-        "analyse.campaign_quality", ("runs", "intervals", "windows", "warnings"), ("n_planned_runs",)
+        "analyse.campaign_quality", ("runs", "intervals", "windows", "warnings", "sittings"), ("n_planned_runs",)
     ),
+    "anchors": Question("analyse.anchors", ("runs",), ("margin_fraction",)),
+    "interference": Question("analyse.interference", ("runs", "device_checks"), ("confidence", "margin_fraction")),
 }
 
 #: Tables that come from the records alone; a test holds them and the questions to tables.py.
-RECORD_TABLES = ("runs", "windows", "intervals", "iterations", "samples", "warnings")
+RECORD_TABLES = (*("runs", "windows", "intervals", "iterations", "samples", "devices", "device_checks", "warnings"),)
 
 
 def answer(question: str, folder: Path, statistics: Statistics) -> None:

@@ -76,26 +76,56 @@ def counter_energies_j(interval: Interval) -> Floats:
     return floats(interval.counter_closed_j) - floats(interval.counter_opened_j)
 
 
-def tail_energies_j(record: Record, interval: Interval) -> tuple[Floats, Floats]:
-    """Energy and its standard uncertainty while a run waited for the tick that closed `interval`.
+def ticks_s(interval: Interval) -> tuple[Floats, Floats]:
+    """When each device's counter ticked: at the opening and at the closing reading, in s."""
+    n_devices = len(interval.counter_opened_j)
+    opened = [interval.opened_s] * n_devices if interval.device_opened_s is None else interval.device_opened_s
+    closed = [interval.closed_s] * n_devices if interval.device_closed_s is None else interval.device_closed_s
+    return np.array(opened, dtype=float), np.array(closed, dtype=float)
 
-    The GPU waits with the model loaded, so the tail's power is that of the run's interval
-    ``idle_loaded``, by the counter. Instant power cannot tell: it lags by tens of milliseconds, so
-    over a tail of at most one tick it still shows the load. Where there are no ticks or no such
-    interval, the record's integrated power stands.
+
+def counter_powers_w(intervals: Sequence[Interval]) -> Floats:
+    """Mean power by the counter, from each device's tick to its tick; one value a device."""
+    energies_j = np.sum([counter_energies_j(one) for one in intervals], axis=0)
+    opened, closed = np.sum([ticks_s(one) for one in intervals], axis=0)
+    return np.asarray(energies_j / (closed - opened))
+
+
+def tail_energies_j(record: Record, interval: Interval) -> tuple[Floats, Floats]:
+    """Energy that the counter saw while a device waited for its ticks, and its standard uncertainty.
+
+    A device waits from its opening tick to `opened_s`, when the last device has ticked and the work
+    begins, and from the end of the work to its closing tick. It waits with the model loaded, so the
+    power is that of the run's interval ``idle_loaded``, by the counter. Instant power cannot tell: it
+    lags by tens of milliseconds, so over a tail of at most one tick it still shows the load. Where
+    there are no ticks or no such interval, the record's integrated power stands.
 
     Returns
     -------
     (ndarray, ndarray)
-        Joules, one value a device each.
+        Joules, one value a device each. The uncertainty is that of the time power takes to settle:
+        it has one sign, so it adds up over devices and windows.
     """
     waits = intervals_of(record, "idle_loaded")
     if not (record.meter.tick_aligned and waits):
         return floats(interval.energy_tail_j), np.zeros(len(interval.energy_tail_j))
-    waiting_w = counter_energies_j(waits[0]) / (waits[0].closed_s - waits[0].opened_s)
-    window_w = counter_energies_j(interval) / (interval.closed_s - interval.opened_s)
-    tail_s = interval.closed_s - interval.work_ended_s
+    waiting_w, window_w = counter_powers_w(waits[:1]), counter_powers_w([interval])
+    opened, closed = ticks_s(interval)
+    tail_s = closed - interval.work_ended_s + (interval.opened_s - opened)
     return waiting_w * tail_s, np.abs(window_w - waiting_w) * SETTLING_S
+
+
+def shared_energies_j(record: Record, interval: Interval) -> Floats:
+    """The counter's energies from `opened_s` to `closed_s`, a stretch that all devices share.
+
+    What a device's ticks leave out or have too much is waiting power, as in :func:`tail_energies_j`.
+    One value a device; to be compared with what was integrated over the same stretch.
+    """
+    waits = intervals_of(record, "idle_loaded")
+    opened, closed = ticks_s(interval)
+    missing_s = (interval.closed_s - closed) - (interval.opened_s - opened)
+    waiting_w = counter_powers_w(waits[:1]) if waits else np.zeros(len(opened))
+    return np.asarray(counter_energies_j(interval) + waiting_w * missing_s)
 
 
 def taking_part_sum(record: Record, per_device: Floats) -> float:
@@ -105,7 +135,7 @@ def taking_part_sum(record: Record, per_device: Floats) -> float:
 
 
 def total_of(values: Sequence[float | None]) -> float:
-    """Sum over all visible devices."""
+    """Sum over all metered devices."""
     return sum_or_missing(floats(values).tolist())
 
 
@@ -126,23 +156,24 @@ def power_taking_part_w(record: Record) -> Floats:
     return np.sum(chosen, axis=0) if chosen else np.full(len(record.trace.time_s), np.nan)
 
 
-def rest_energy_j(record: Record) -> float:
-    """Instant power of all visible devices integrated over what no interval covers.
+def rest_energies_j(record: Record) -> Floats:
+    """Instant power of each metered device integrated over what no interval covers, tick to tick.
 
     It starts with the first sample, as does the counter's difference over the run; and it uses no
     counter, so that the ledger built from it can fail to close.
     """
-    if not record.trace.time_s:
-        return math.nan
+    trace = record.trace
+    if not trace.time_s:
+        return np.full(len(record.hardware.devices), np.nan)
     ordered = sorted(record.intervals, key=lambda one: one.opened_s)
-    begins = [record.trace.time_s[0], *(one.closed_s for one in ordered)]
-    ends = [*(one.opened_s for one in ordered), record.process_ended_s]
-    energy_j = [
-        cumulative_energy_j(record.trace.time_s, floats(series), ends)
-        - cumulative_energy_j(record.trace.time_s, floats(series), begins)
-        for series in record.trace.power_instant_w
-    ]
-    return float(np.sum(energy_j)) if energy_j else math.nan
+    ticks = [ticks_s(one) for one in ordered]
+    energies_j = []
+    for device, series in enumerate(trace.power_instant_w):
+        begins = [trace.time_s[0], *(closed[device] for _, closed in ticks)]
+        ends = [*(opened[device] for opened, _ in ticks), record.process_ended_s]
+        to_begin, to_end = (cumulative_energy_j(trace.time_s, floats(series), moments) for moments in (begins, ends))
+        energies_j.append(float(np.sum(to_end - to_begin)))
+    return np.array(energies_j)
 
 
 def codecarbon_powers_w(intervals: Sequence[Interval]) -> tuple[float, float]:

@@ -221,7 +221,7 @@ class Memory(Base):
     """Memory use of the run."""
 
     device_peak_bytes: list[int | None]
-    host_peak_bytes: int
+    host_peak_bytes: int | None
 
 
 class Software(Base):

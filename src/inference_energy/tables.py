@@ -14,7 +14,7 @@ import pandas as pd
 from inference_energy.errors import AnalysisError
 from inference_energy.units import unit_of
 
-STRING, INTEGER, FLOAT = "string", "Int64", "float64"
+STRING, INTEGER, FLOAT, BOOLEAN = "string", "Int64", "float64", "boolean"
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ def _float(name: str, description: str) -> Column:
     return Column(name, FLOAT, description)
 
 
+def _boolean(name: str, description: str) -> Column:
+    return Column(name, BOOLEAN, description)
+
+
 def _with_interval(name: str, description: str) -> tuple[Column, Column, Column]:
     """An estimate and both ends of its bootstrap interval."""
     return (
@@ -79,7 +83,7 @@ FACTORS = (
     _text("weights", "random or hub"),
     _text("precision", "number format of weights and arithmetic"),
     _integer("batch_size", "prompts generated together"),
-    _integer("n_prompts", "prompts of one iteration"),
+    _integer("n_prompts", "different prompts of one pass, over all processes"),
     _integer("n_input_tokens", "tokens of every prompt, padding included"),
     _integer("n_output_tokens", "tokens generated for every prompt"),
     _text("prompts", "where prompts come from"),
@@ -90,6 +94,7 @@ FACTORS = (
     _float("top_p", "probability mass kept by top_p"),
     _text("parallelism", "how several GPUs share the work"),
     _integer("n_gpus", "GPUs that take part"),
+    _text("neighbours", "allowed: other runs on other GPUs of the machine meanwhile; none: it was alone"),
     _text("traffic", "simulated waiting"),
     _float("delay_min_s", "shortest simulated delay"),
     _float("delay_max_s", "longest simulated delay"),
@@ -116,7 +121,15 @@ RUNS = Table(
         _text("hardware", "the machine in words"),
         _text("gpu_name", "name the driver reports; the CPU's where no GPU took part"),
         _text("gpu_uuid_hash", "hashes of the UUIDs of the devices that take part"),
-        _text("visible_uuid_hash", "hashes of the UUIDs of all visible devices, taking part or not"),
+        _text("metered_uuid_hash", "hashes of the UUIDs of all metered devices, taking part or not"),
+        _integer("n_metered_gpus", "metered devices, taking part or not"),
+        _integer("n_visible_gpus", "devices of the machine that the run could see"),
+        _integer("n_processes", "processes that generate"),
+        _integer("n_attempts", "times the run was started until it gave this result"),
+        _float("start_waited_s", "wait for the devices to rest before the run; missing where nothing was gated"),
+        _boolean("start_settled", "whether power and temperature came below their limits in time"),
+        _float("start_power_over_idle_w", "power after that wait less idle power, GPUs that take part"),
+        _float("start_temperature_max_c", "hottest GPU that takes part after that wait"),
         _float("power_limit_w", "power limit of the first device that takes part"),
         _text("started_at_utc", "ISO 8601"),
         _text("ended_at_utc", "ISO 8601"),
@@ -135,19 +148,22 @@ RUNS = Table(
         _integer("n_iterations", "iterations in the measured windows"),
         _integer("n_warmup_iterations", "iterations of the warm-up"),
         _integer("n_output_tokens_measured", "output tokens of all measured windows"),
-        _float("measured_s", "sum of the windows' durations"),
+        _float("measured_s", "sum of the windows' durations, simulated waiting included"),
+        _float("waited_s", "simulated waiting within the windows, mean over processes"),
+        _float("waited_fraction", "of measured seconds"),
         _float("wall_s", "from the process's start to its last reading"),
         _float("idle_s", "idle before loading"),
         _float("load_s", "loading"),
         _float("warmup_s", "warm-up"),
         _float("energy_j", "energy of the GPUs that take part over the windows"),
-        _float("idle_energy_j", "idle interval before loading, all visible devices"),
-        _float("load_energy_j", "loading, all visible devices"),
-        _float("warmup_energy_j", "warm-up, all visible devices"),
-        _float("rest_energy_j", "integrated instant power outside the run's intervals, all visible devices"),
-        _float("run_energy_j", "counter's difference from the process's start to its end, all visible devices"),
-        _float("counter_started_j", "counter at the process's start, all visible devices"),
-        _float("counter_ended_j", "counter at the process's end, all visible devices"),
+        _float("energy_idle_devices_j", "over the windows: metered GPUs that take no part; missing without any"),
+        _float("idle_energy_j", "idle interval before loading, all metered devices"),
+        _float("load_energy_j", "loading, all metered devices"),
+        _float("warmup_energy_j", "warm-up, all metered devices"),
+        _float("rest_energy_j", "integrated instant power outside the run's intervals, all metered devices"),
+        _float("run_energy_j", "counter's difference from the process's start to its end, all metered devices"),
+        _float("counter_started_j", "counter at the process's start, all metered devices"),
+        _float("counter_ended_j", "counter at the process's end, all metered devices"),
         _float("monotonic_started_s", "the host's monotonic clock at the process's start"),
         _float("sampled_from_s", "first sample of the trace, when the counter's first reading was taken"),
         _float("idle_power_w", "mean power of the idle interval before loading, GPUs that take part"),
@@ -158,7 +174,7 @@ RUNS = Table(
         _float("temperature_max_c", "hottest GPU temperature over the windows"),
         _float("sm_clock_median_mhz", "median SM clock over the windows"),
         _float("gpu_utilisation_fraction", "mean of NVML's utilisation over the windows"),
-        _float("memory_peak_bytes", "peak memory allocated on the first device that takes part"),
+        _float("memory_peak_bytes", "peak memory allocated on the device that takes part and needs most"),
         _integer("n_warnings", "warnings of the run"),
         _text("config_sha256", "hash of the resolved campaign"),
         _text("source_sha256", "hash of the package's source"),
@@ -187,12 +203,16 @@ WINDOWS = Table(
         _text("sitting", "stretch of measuring"),
         _float("started_s", "on the run's clock"),
         _float("duration_s", "from the opening tick to the end of the work"),
-        _float("tail_s", "from the end of the work to the closing tick"),
+        _float("tail_s", "from the end of the work to the last device's closing tick"),
+        _float("waited_s", "simulated waiting, mean over processes"),
         _integer("n_iterations", "whole iterations"),
         _integer("n_output_tokens_measured", "output tokens"),
         _float("energy_j", "counter's difference less the tail, GPUs that take part"),
-        _float("tail_energy_j", "waiting power, model loaded, over the tail"),
-        _float("uncertainty_j", "standard uncertainty of energy_j: edges, resolution, tail"),
+        _float("tail_energy_j", "waiting power, model loaded, while devices waited for their ticks"),
+        _float("counter_energy_j", "counter's difference from opening to closing, GPUs that take part"),
+        _float("uncertainty_j", "standard uncertainty of energy_j: both parts, in quadrature"),
+        _float("uncertainty_random_j", "edges and resolution: in quadrature over devices and windows"),
+        _float("uncertainty_settling_j", "time power takes to settle: one sign, so a sum over devices and windows"),
         _float("energy_power_instant_j", "integrated instant power from tick to tick"),
         _float("energy_power_average_j", "integrated one-second average power from tick to tick"),
         _float("counter_over_power_ratio", "counter over integrated instant power, tick to tick"),
@@ -213,7 +233,7 @@ INTERVALS = Table(
         _integer("index", "number within the phase, from 0"),
         _float("opened_s", "on the run's clock"),
         _float("closed_s", "on the run's clock"),
-        _float("energy_j", "counter's difference over all visible devices"),
+        _float("energy_j", "counter's difference over all metered devices"),
         _integer("n_iterations", "whole iterations"),
     ),
 )
@@ -248,6 +268,51 @@ WARNINGS = Table(
     ),
 )
 
+DEVICES = Table(
+    "devices",
+    "a metered device in a run",
+    (
+        *KEY,
+        _text("sitting", "stretch of measuring"),
+        _text("host", "hash of the host"),
+        _text("gpu_name", "name the driver reports"),
+        _text("gpu_uuid_hash", "hash of the UUID"),
+        _boolean("participates", "whether it takes part in the run"),
+        _text("status", "status of the run"),
+        _text("energy_method", "instrument"),
+        _float("monotonic_started_s", "the host's monotonic clock at the process's start"),
+        _float("wall_s", "from the process's start to its last reading"),
+        _float("sampled_from_s", "first sample of the trace"),
+        _float("counter_started_j", "counter at the process's start"),
+        _float("counter_ended_j", "counter at the process's end"),
+        _float("idle_energy_j", "idle interval before loading, tick to tick; this and the next: 0 without such a one"),
+        _float("load_energy_j", "loading, tick to tick"),
+        _float("warmup_energy_j", "warm-up, tick to tick"),
+        _float("window_energy_j", "windows, tick to tick"),
+        _float("idle_loaded_energy_j", "idle interval with the model loaded, tick to tick"),
+        _float("rest_energy_j", "integrated instant power outside the intervals"),
+        _float("idle_power_w", "mean power of the idle interval before loading"),
+        _float("window_power_w", "mean power over the windows, tick to tick"),
+    ),
+)
+
+DEVICE_CHECKS = Table(
+    "device_checks",
+    "a visible device before, during or after a run: proof of who worked where",
+    (
+        *KEY,
+        _text("moment", "before, during or after"),
+        _float("time_s", "on the run's clock"),
+        _text("gpu_uuid_hash", "hash of the UUID"),
+        _boolean("metered", "whether the run meters it"),
+        _boolean("participates", "whether it takes part in the run"),
+        _float("power_w", "instant power"),
+        _float("temperature_c", "temperature"),
+        _integer("n_own_processes", "processes of this run on it"),
+        _integer("n_other_processes", "processes of anyone else on it"),
+    ),
+)
+
 SAMPLES = Table(
     "samples",
     "a sample of a run's trace, thinned to at most ten a second",
@@ -256,6 +321,35 @@ SAMPLES = Table(
         _float("time_s", "on the run's clock"),
         _text("phase", "interval the sample falls into, or none"),
         _float("power_w", "instant power of the devices that take part"),
+    ),
+)
+
+SITTINGS = Table(
+    "sittings",
+    "a GPU in a sitting",
+    (
+        _text("campaign", "campaign"),
+        _text("sitting", "stretch of measuring"),
+        _text("host", "hash of the host"),
+        _text("gpu_uuid_hash", "hash of the GPU's UUID"),
+        _integer("n_runs", "runs in which this GPU took part"),
+        _integer("n_ok_runs", "those with numbers"),
+        _integer("n_metered_runs", "runs that metered this GPU, taking part or not"),
+        _integer("n_gpus", "GPUs that took part in a run of this sitting"),
+        _integer("n_machine_runs", "runs of the sitting on all GPUs"),
+        _float("wall_s", "first run's start to last run's end of the sitting"),
+        _float("measured_s", "windows of runs in which this GPU took part"),
+        _float("measured_fraction", "measured seconds over wall seconds"),
+        _float("throughput_runs_per_h", "runs of the sitting on all GPUs over wall time"),
+        _float("lanes_mean_ratio", "runs at the same time: sum of the runs' wall seconds over the sitting's"),
+        _float("counter_energy_j", "counter's difference from this GPU's first run to its last"),
+        _float("idle_energy_j", "idle intervals, with and without the model loaded"),
+        _float("load_energy_j", "loading"),
+        _float("warmup_energy_j", "warm-up"),
+        _float("window_energy_j", "measured windows, tails included"),
+        _float("rest_energy_j", "what lies between: integrated power inside runs, idle power times time between runs"),
+        _float("ledger_closure_fraction", "(sum of the parts - counter) / counter"),
+        _text("ledger_note", "why there is no ledger; missing where there is one"),
     ),
 )
 
@@ -274,18 +368,22 @@ CAMPAIGN_QUALITY = Table(
         _integer("n_runs", "records"),
         _integer("n_ok_runs", "records with numbers"),
         _integer("n_planned_runs", "runs the design asks for in the cycles present"),
+        _integer("n_failed_runs", "records of runs that failed at every attempt"),
+        _integer("n_out_of_memory_runs", "records of runs without enough memory"),
+        _integer("n_gpus", "GPUs that took part in a run"),
         _float("wall_s", "first run's start to last run's end, within sittings"),
-        _float("measured_s", "sum of windows"),
-        _float("measured_fraction", "R: measured seconds over wall seconds"),
-        _float("idle_fraction", "of wall seconds, with and without the model loaded"),
-        _float("load_fraction", "of wall seconds"),
-        _float("warmup_fraction", "of wall seconds"),
-        _float("rest_fraction", "of wall seconds"),
+        _float("gpu_wall_s", "wall seconds times GPUs that took part in a run of the sitting"),
+        _float("measured_s", "windows, each times the GPUs that took part"),
+        _float("measured_fraction", "R: measured GPU seconds over wall GPU seconds"),
+        _float("idle_fraction", "of wall GPU seconds, with and without the model loaded"),
+        _float("load_fraction", "of wall GPU seconds"),
+        _float("warmup_fraction", "of wall GPU seconds"),
+        _float("rest_fraction", "of wall GPU seconds: tails, gaps between runs, GPUs without a run"),
         _float("counter_over_power_median_ratio", "windows: counter over integrated instant power"),
         _float("counter_over_power_p05_ratio", "5th percentile"),
         _float("counter_over_power_p95_ratio", "95th percentile"),
         _float("window_cv_median", "median over runs of the CV between windows"),
-        _float("counter_energy_j", "counter's difference over the sitting, all visible devices"),
+        _float("counter_energy_j", "counter's difference over the sitting, all metered devices"),
         _float("idle_energy_j", "idle intervals, with and without the model loaded"),
         _float("load_energy_j", "loading"),
         _float("warmup_energy_j", "warm-up"),
@@ -375,6 +473,52 @@ EQUIVALENCE = Table(
     ),
 )
 
+ANCHORS = Table(
+    "anchors",
+    "a run of an anchor setting and a quantity",
+    (
+        *KEY,
+        _text("model", "model"),
+        _text("precision", "precision"),
+        _integer("batch_size", "batch size"),
+        _text("sitting", "stretch of measuring"),
+        _text("host", "hash of the host"),
+        _text("gpu_uuid_hash", "devices that take part"),
+        _text("started_at_utc", "ISO 8601"),
+        _text("quantity", "column of runs"),
+        _float("value", "its value, in the unit of its name"),
+        _float("over_mean_ratio", "over the mean of the setting on all GPUs, each GPU counting once"),
+        _float("over_previous_ratio", "over the run before it on the same GPU"),
+        _float("same_gpu_cv", "of the setting: pooled standard deviation of the logarithm on one GPU"),
+        _float("between_gpus_cv", "of the setting: standard deviation of the logarithm of the GPUs' means"),
+        _float("between_hosts_cv", "of the setting: standard deviation of the logarithm of the hosts' means"),
+        _boolean("gpu_bound", "whether the setting keeps the GPU busy: utilisation of 0.9 and more over its windows"),
+        _float("same_gpu_largest_fraction", "of the setting: largest over smallest value on one GPU, less 1"),
+        _float("margin_fraction", "what counts as equal"),
+        _text("verdict", "repeats, differs, or undecided where no GPU has two runs"),
+    ),
+)
+
+INTERFERENCE = Table(
+    "interference",
+    "a setting measured alone and beside neighbours, and a quantity",
+    (
+        _text("setting", "setting measured beside neighbours, or 'GPU-bound together'"),
+        _text("model", "model"),
+        _text("precision", "precision"),
+        _integer("batch_size", "batch size"),
+        _text("quantity", "column of runs that is compared"),
+        _boolean("gpu_bound", "whether the setting keeps the GPU busy: utilisation of 0.9 and more over its windows"),
+        _integer("n_alone", "runs alone on the machine"),
+        _integer("n_beside", "runs beside neighbours"),
+        _float("n_neighbours", "busy GPUs of others during the runs beside neighbours, mean"),
+        *_with_interval("beside_over_alone_ratio", "geometric mean beside neighbours over that alone"),
+        _float("confidence", "level of the interval"),
+        _float("margin_fraction", "what counts as equal"),
+        _text("verdict", "equivalent, different or undecided"),
+    ),
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -383,12 +527,17 @@ TABLES: dict[str, Table] = {
         INTERVALS,
         ITERATIONS,
         SAMPLES,
+        DEVICES,
+        DEVICE_CHECKS,
         WARNINGS,
+        SITTINGS,
         CAMPAIGN_QUALITY,
         ENERGY_SUMMARY,
         VARIABILITY,
         BATCH_CURVE,
         EQUIVALENCE,
+        ANCHORS,
+        INTERFERENCE,
     )
 }
 

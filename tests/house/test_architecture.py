@@ -42,7 +42,8 @@ ROOMS = {
     "facts": _room("errors units validation", "the outside world, before anything is asked of it"),
     "factors": _room("errors units validation", "what can be varied, and which levels go together"),
     "config": _room("errors units validation facts factors", "says what may be asked for, not how it is done"),
-    "design": _room("errors units validation facts config", "plans without measuring"),
+    "fraction": _room("errors", "chooses combinations, whatever they are of", "numpy"),
+    "design": _room("errors units validation facts config fraction", "plans without measuring"),
     "provenance": _room("errors config", "asked by every room, so it drags nothing along", ""),
     "records": _room("errors units validation facts config", "the contract between measuring and the rest"),
     "measure": _room(
@@ -70,6 +71,13 @@ ROOMS = {
     "pages": _room(
         "errors units validation facts config records provenance policy", "what pages say besides the tables"
     ),
+    "budget": _room("", "runs any command for a stated time", "psutil"),
+    "history": _room("errors units validation facts factors config", "reads of records what planning needs"),
+    "planner": _room(
+        "errors units validation facts factors config design history measure",
+        "estimates from earlier records; of measure it knows only the arithmetic of windows and waiting",
+    ),
+    "commands_measure": _room("*", "the commands that plan and measure: part of the command line"),
     "cli": _room("*", "wires the rooms together"),
     "__init__": _room("", "importing the package costs nothing", ""),
     "__main__": _room("cli", "python -m inference_energy"),
@@ -82,6 +90,7 @@ DEVICE_PACKAGES = frozenset({"torch", "transformers", "vllm", "pynvml", "codecar
 BROAD_CATCHES: dict[str, str] = {
     "cli": "the one place where an error becomes a message and an exit code",
     "measure.launcher": "a forked child must end with an exit code: it may not return into its parent's loop",
+    "measure.engines.several": "a process of the engine tells the measuring process whatever went wrong",
     "measure.sampler": "CodeCarbon's own process: a column for comparison never costs a run its record",
 }
 

@@ -31,7 +31,7 @@ def _install(folder: Path, *, gpu: bool, **environment: str) -> subprocess.Compl
         file.chmod(0o755)
     path = f"{bin_}:{os.environ['PATH']}"
     return subprocess.run(
-        [SCRIPT, "python", "venv", "dev,quantisation"],
+        [SCRIPT, "python", "venv", "dev,hub"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -55,7 +55,7 @@ def test_the_build_of_torch(tmp_path: Path, gpu: bool, unreachable: str, with_in
     pip = done.stdout.splitlines()[-1]
     assert pip.startswith("-m pip install ")
     assert "--constraint requirements/lock.txt" in pip
-    assert pip.endswith("--editable .[dev,quantisation]")
+    assert pip.endswith("--editable .[dev,hub]")
     assert (INDEX in pip) is with_index
 
 

@@ -20,7 +20,8 @@ from inference_energy.units import unit_of
 EXCEPTIONS: dict[str, str] = {
     "records.Trace.throttle_reasons": "NVML's bit mask: a code, not a quantity",
     "cycles": "numbers of cycles to ask for: ordinals",
-    "measure.devices.DeviceSet.lead": "number of a device: an ordinal",
+    "measure.devices.DeviceSet.takes_part": "numbers of devices: ordinals",
+    "measure.devices.DeviceSet.claimable": "numbers of devices: ordinals",
     "measure.recorder._Raw.lap": "number of a lap: an ordinal",
     "token_ids": "identifiers",
     "attention_mask": "a flag for each token",

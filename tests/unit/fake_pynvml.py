@@ -59,6 +59,7 @@ def install(monkeypatch: pytest.MonkeyPatch, gpus: list[FakeGpu] | None) -> None
     module.nvmlInit = init
     module.nvmlDeviceGetCount = lambda: len(known)
     module.nvmlDeviceGetHandleByIndex = lambda index: index
+    module.nvmlDeviceGetHandleByUUID = lambda uuid: int(uuid.removeprefix("GPU-").removesuffix("aaa"))
     module.nvmlDeviceGetUUID = lambda handle: f"GPU-{handle}aaa"
     module.nvmlDeviceGetName = lambda handle: known[handle].name
     module.nvmlSystemGetDriverVersion = lambda: "999.1"

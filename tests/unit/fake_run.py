@@ -30,7 +30,8 @@ IDLE_W, WORKING_W, WAITING_W = 80.0, 400.0, 120.0
 class FakeRun:
     """One run; `engine`, `counter` and `origin` take arguments of the fakes.
 
-    Two devices by default: the second takes no part and draws `IDLE_W` throughout.
+    Two devices by default: the second takes no part and draws `IDLE_W` throughout. With `takes_part`, several
+    work side by side. Each device's counter ticks at a moment of its own.
     """
 
     engine: dict[str, Any] = field(default_factory=dict)
@@ -39,7 +40,7 @@ class FakeRun:
     levels: dict[str, Any] = field(default_factory=dict)
     durations_s: Any = None
     n_devices: int = 2
-    lead: int = 0
+    takes_part: tuple[int, ...] = (0,)
     has_codecarbon: bool = True
     other_processes: int = 0
     begun_late_s: float = 0.0  # between the process's start and its first reading
@@ -55,24 +56,26 @@ class FakeRun:
 
     def measured(self) -> Record:
         """Measure it."""
-        counter = FakeCounter(self.clock, self.powers, **{"phase_s": 0.0123, **self.counter})
-        lead_power = self.powers[self.lead]
-        companion = FakeCompanion(self.clock, lead_power, is_ready=self.has_codecarbon)
+        phases_s = [0.0123 + 0.031 * device for device in range(self.n_devices)]
+        counter = FakeCounter(self.clock, self.powers, **{"phase_s": phases_s, **self.counter})
+        working = [self.powers[device] for device in self.takes_part]
+        companion = FakeCompanion(self.clock, working, is_ready=self.has_codecarbon)
         sampler = FakeSampler(counter, other_processes=self.other_processes)
-        bench = fake_bench(counter, lead=self.lead, sampler=sampler, companion=companion)
+        bench = fake_bench(counter, takes_part=self.takes_part, sampler=sampler, companion=companion)
         prompts = prompts_for(self.run.levels, self.resolved.models["llama-3.2-1b"], 1)
         durations_s = itertools.cycle([0.7]) if self.durations_s is None else self.durations_s
-        arguments = {"uuid": f"GPU-fake-{self.lead}", "working_w": WORKING_W, "waiting_w": WAITING_W, **self.engine}
+        uuids = [f"GPU-fake-{device}" for device in self.takes_part]
+        arguments = {"uuids": uuids, "working_w": WORKING_W, "waiting_w": WAITING_W, **self.engine}
         return measure_run(
             self.run,
             self.resolved,
             bench,
             Origin(self.run.levels.launcher, started_s=1000.0, parent_n_device_files=0, parent_cuda_initialised=False),
             prompts,
-            lambda: FakeEngine(self.run.levels, lead_power, self.clock, durations_s, **arguments),
+            lambda: FakeEngine(self.run.levels, working, self.clock, durations_s, **arguments),
         )
 
-    def true_energy_j(self, opened_s: float, ended_s: float, device: int | None = None) -> float:
+    def true_energy_j(self, opened_s: float, ended_s: float, device: int = 0) -> float:
         """What a device drew between two moments on the run's clock."""
-        power = self.powers[self.lead if device is None else device]
+        power = self.powers[device]
         return power.energy_j(1000.0 + ended_s) - power.energy_j(1000.0 + opened_s)

@@ -19,9 +19,11 @@ from inference_energy.config import (
     Analysis,
     Campaign,
     CampaignChoice,
+    Fraction,
     Measurement,
     Report,
     Setting,
+    StartGate,
     Study,
     StudyConfig,
     WarmUp,
@@ -127,7 +129,9 @@ def test_the_schema_refuses_a_misspelt_factor() -> None:
     "model",
     [
         Setting,
+        Fraction,
         Study,
+        StartGate,
         WarmUp,
         Measurement,
         Campaign,
@@ -164,7 +168,8 @@ def test_a_misspelt_key_of_a_study(tmp_path: Path) -> None:
         campaign["studies"]["batching"]["varry"] = {}
 
     assert _broken(tmp_path, change) == (
-        "local.yaml: studies.batching.varry: unknown key. Known: fixed, question, settings, vary. Did you mean vary?"
+        "local.yaml: studies.batching.varry: unknown key. Known: every_portion, fixed, fraction, leave_out, question, settings, together,"
+        " vary. Did you mean vary?"
     )
 
 
@@ -209,6 +214,8 @@ def test_an_unknown_model_in_the_base(tmp_path: Path) -> None:
     ("section", "key", "value", "words"),
     [
         (None, "n_cycles", 1, "n_cycles: found 1. Expected: at least 2."),
+        (None, "block_by", ["modle"], "block_by.0.modle is not a factor."),
+        (None, "portion_size", 0, "portion_size: found 0. Expected: at least 1."),
         (None, "seed", "dice", "seed: found 'dice'. Expected: a whole number."),
         (None, "name", "My Campaign", "name: found 'My Campaign'. Expected: text that matches"),
         (None, "studies", {}, "studies: found a mapping. Expected: at least 1 of them."),
@@ -289,6 +296,9 @@ def test_a_fact_must_be_a_number(tmp_path: Path) -> None:
         ({"traffic": "burst", "delay_min_s": 0.1, "delay_max_s": 0.2}, "needs burst_interval_s and burst_size"),
         ({"burst_size": 2}, "needs burst_interval_s and burst_size"),
         ({"n_prompts": 4, "batch_size": 8}, "n_prompts=4 is smaller than batch_size=8"),
+        ({"n_prompts": 15, "parallelism": "replicas", "n_gpus": 2}, "n_prompts=15 is no multiple of 2 processes"),
+        ({"parallelism": "tensor", "n_gpus": 2, "precision": "int4"}, "packed weights cannot be split over GPUs"),
+        ({"delay_every": "query"}, "without traffic: no delay precedes anything"),
     ],
 )
 def test_levels_that_do_not_fit_together(levels: dict[str, Any], words: str) -> None:
@@ -297,9 +307,26 @@ def test_levels_that_do_not_fit_together(levels: dict[str, Any], words: str) -> 
     assert words in str(caught.value)
 
 
-def test_an_iteration_is_one_batch_unless_prompts_are_given() -> None:
-    assert Setting(model="m", batch_size=8).n_prompts_per_iteration == 8
-    assert Setting(model="m", batch_size=8, n_prompts=128).n_prompts_per_iteration == 128
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ({}, (8, 8, 8, 1)),
+        ({"n_prompts": 128}, (128, 128, 128, 16)),
+        ({"n_prompts": 20}, (20, 20, 20, 3)),
+        ({"n_prompts": 128, "parallelism": "replicas", "n_gpus": 4}, (32, 128, 128, 4)),
+        ({"n_prompts": 128, "parallelism": "replicas_duplicated", "n_gpus": 4}, (128, 128, 512, 16)),
+        ({"n_prompts": 128, "parallelism": "tensor", "n_gpus": 4}, (128, 128, 128, 16)),
+        ({"parallelism": "replicas", "n_gpus": 2}, (8, 16, 16, 1)),
+    ],
+)
+def test_a_pass_is_all_prompts_once(levels: dict[str, Any], expected: tuple[int, ...]) -> None:
+    setting = Setting(model="m", batch_size=8, **levels)
+    assert expected == (
+        setting.n_prompts_per_process,
+        setting.n_prompts_per_pass,
+        setting.n_prompts_answered_per_pass,
+        setting.n_batches_per_pass,
+    )
 
 
 # --- merging and resolving -----------------------------------------------------------------------

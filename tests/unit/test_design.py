@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import itertools
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,9 +19,10 @@ from inference_energy.config import (
     Setting,
     read_campaign,
     read_models,
+    read_resolved,
     resolve,
 )
-from inference_energy.design import expand, find, setting_id
+from inference_energy.design import Run, anchor_studies, begun, expand, find, fractions, setting_id
 from inference_energy.errors import DesignError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,6 +197,266 @@ def test_find_returns_the_run_or_says_what_it_looked_for() -> None:
     assert find(runs, runs[5].run_id) is runs[5]
     with pytest.raises(DesignError, match=r"'s/none\.c1' is not in the design of 16 runs"):
         find(runs, "s/none.c1")
+
+
+# --- portions, blocks, anchors -------------------------------------------------------------------
+
+
+def test_an_archived_campaigns_order_is_for_good() -> None:
+    runs = expand(read_resolved(ROOT / "results" / "h200-pilot" / "campaign.yaml"))
+    digest = hashlib.sha256("\n".join(run.run_id for run in runs).encode()).hexdigest()
+    assert digest.startswith("7ca24c8ae93c26cd")  # as commit d37ecf8 ordered them
+
+
+STUDIES = {
+    "big": {"question": "q", "vary": {"batch_size": [1, 2, 4, 8], "precision": ["float32", "float16", "int8"]}},
+    "small": {"question": "q", "vary": {"model": ["llama-3.2-1b", "llama-3.2-3b"], "batch_size": [16, 32]}},
+    "anchors": {"question": "q", "settings": [{}, {"batch_size": 64}], "every_portion": True},
+}
+
+
+def _portioned(**changes: Any) -> list[Run]:
+    return expand(_campaign(studies=STUDIES, **{"portion_size": 4, "n_cycles": 3, **changes}))
+
+
+def test_every_portion_is_measured_once_in_every_cycle() -> None:
+    visits = [key for key, _ in itertools.groupby((run.portion, run.traversal) for run in _portioned())]
+    assert visits == [(portion, traversal) for portion in (1, 2, 3, 4) for traversal in (1, 2, 3)]
+    settings = Counter((run.study, run.setting, run.cycle) for run in _portioned())
+    assert set(settings.values()) == {1}
+    for run in _portioned():
+        assert run.anchor or run.cycle == run.traversal
+    for _, runs in itertools.groupby(_portioned(), key=lambda run: (run.study, run.setting)):
+        assert len({run.portion for run in runs if not run.anchor}) <= 1
+
+
+def test_every_portion_is_a_thin_version_of_all_studies() -> None:
+    for portion in (1, 2, 3, 4):
+        runs = [run for run in _portioned() if (run.portion, run.traversal) == (portion, 1) and not run.anchor]
+        assert Counter(run.study for run in runs) == {"big": 3, "small": 1}
+        assert {run.levels.precision for run in runs if run.study == "big"} == {"float32", "float16", "int8"}
+
+
+def test_anchors_open_every_visit_and_count_them() -> None:
+    visits = [list(runs) for _, runs in itertools.groupby(_portioned(), key=lambda run: (run.portion, run.traversal))]
+    assert len(visits) == 12
+    for number, runs in enumerate(visits, start=1):
+        assert [run.anchor for run in runs] == [True, True, False, False, False, False]
+        assert {run.cycle for run in runs if run.anchor} == {number}
+    assert anchor_studies(_campaign(studies=STUDIES).campaign) == {"anchors"}
+
+
+def test_the_order_of_a_portion_is_new_in_every_cycle_and_depends_on_the_seed() -> None:
+    def order(traversal: int, seed: int = 1) -> list[str]:
+        runs = expand(_campaign(studies=STUDIES, portion_size=16, seed=seed))
+        return [run.setting for run in runs if run.traversal == traversal and not run.anchor]
+
+    assert order(1) == order(1)
+    assert sorted(order(1)) == sorted(order(2))
+    assert len({tuple(order(1)), tuple(order(2)), tuple(order(1, seed=2))}) == 3
+
+
+@pytest.mark.parametrize("portion_size", [None, 10])
+def test_blocks_stay_together_and_change_their_order(portion_size: int | None) -> None:
+    study = {"question": "q", "vary": {"model": ["llama-3.2-1b", "llama-3.2-3b"], "batch_size": list(range(1, 11))}}
+    first = set()
+    for seed in range(12):
+        runs = expand(_campaign(studies={"s": study}, block_by=["model"], portion_size=portion_size, seed=seed))
+        for _, visit in itertools.groupby(runs, key=lambda run: (run.portion, run.traversal)):
+            models = [model for model, _ in itertools.groupby(run.levels.model for run in visit)]
+            assert sorted(models) == ["llama-3.2-1b", "llama-3.2-3b"]
+            first.add(models[0])
+    assert len(first) == 2
+    batches = [run.levels.batch_size for run in runs[:5]]
+    assert batches != sorted(batches)
+
+
+def test_settings_that_are_compared_stay_in_one_portion() -> None:
+    study = {
+        "question": "q",
+        "vary": {"batch_size": [1, 2, 4, 8, 16], "launcher": ["fork", "cold"]},
+        "together": ["launcher"],
+    }
+    runs = expand(_campaign(studies={"s": study}, portion_size=3))
+    portions: dict[int, set[int]] = {}
+    for run in runs:
+        portions.setdefault(run.levels.batch_size, set()).add(run.portion)
+    assert all(len(found) == 1 for found in portions.values())
+    assert len(set.union(*portions.values())) == 3
+
+
+def test_begun_portions_are_found_from_what_is_measured() -> None:
+    runs = _portioned()
+    measured = {runs[2].run_id, runs[-1].run_id}
+    assert begun(runs, measured) == [*runs[:6], *runs[-6:]]
+    assert begun(runs, set()) == []
+
+
+def test_combinations_can_be_left_out() -> None:
+    study = {
+        "question": "q",
+        "vary": {"parallelism": ["tensor"], "n_gpus": [2, 3, 4], "precision": ["float16", "int8"]},
+        "leave_out": [{"n_gpus": [3]}, {"parallelism": ["tensor", "replicas"], "precision": ["int8", "int4"]}],
+    }
+    runs = expand(_campaign(studies={"s": study}))
+    assert {(run.levels.n_gpus, run.levels.precision) for run in runs} == {(2, "float16"), (4, "float16")}
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "words"),
+    [
+        ([{"batch_size": [3]}], "studies.s.leave_out: no combination has {'batch_size': [3]}. Expected: levels that"),
+        ([{"attention": ["sdpa_no_cudnn"]}], "studies.s.leave_out: it leaves out every combination."),
+    ],
+)
+def test_leaving_out_nothing_or_everything_is_refused(leave_out: list[dict[str, Any]], words: str) -> None:
+    assert words in _refusal(vary={"batch_size": [1, 2]}, leave_out=leave_out)
+
+
+def test_a_fraction_is_measured_instead_of_all_combinations() -> None:
+    vary = {"batch_size": [1, 2, 4, 8], "precision": ["float32", "float16"], "n_input_tokens": [64, 128]}
+    study = {"question": "q", "vary": vary, "fraction": {"n_settings": 8, "interactions": False}}
+    runs = expand(_campaign(studies={"s": study}))
+    assert len(runs) == 8 * 2
+    ((name, part, found),) = fractions(_campaign(studies={"s": study}))
+    assert (name, found.n_candidates, found.n_parameters) == ("s", 16, 6)
+    assert found.d_efficiency == pytest.approx(1, rel=1e-6)
+    kept = {"s": {**study, "fraction": {**study["fraction"], "chosen": part.chosen}}}  # type: ignore[dict-item]
+    assert [run.run_id for run in expand(_campaign(studies=kept))] == [run.run_id for run in runs]
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"n_settings": 5}, "studies.s.fraction.n_settings: 5 of 8 combinations. Expected: from 8"),
+        ({"n_settings": 2, "chosen": [0, 8]}, "chosen names combination 8. Expected: one of the study's 8"),
+    ],
+)
+def test_an_impossible_fraction(part: dict[str, Any], words: str) -> None:
+    assert words in _refusal(vary={"batch_size": [1, 2, 4, 8], "precision": ["float32", "float16"]}, fraction=part)
+
+
+def test_tf32_on_a_cpu() -> None:
+    study = {"question": "q", "vary": {"precision": ["tf32"]}}
+    with pytest.raises(DesignError, match=r"studies\.s: precision tf32 with measurement\.device: cpu"):
+        expand(_campaign(studies={"s": study}, measurement={"device": "cpu"}))
+    assert len(expand(_campaign(studies={"s": study}, measurement={"device": "gpu"}))) == 2
+
+
+# --- the wide campaign against the published tables ----------------------------------------------
+
+PRECISIONS = {"none": "float16", "4bit": "int4", "8bit": "int8"}
+
+
+@pytest.fixture(scope="module")
+def h200() -> list[Run]:
+    path = ROOT / "config" / "campaigns" / "h200.yaml"
+    return expand(resolve(read_campaign(path), MODELS, str(path)))
+
+
+def _published(name: str) -> list[dict[str, str]]:
+    with (PUBLISHED / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+def _levels(runs: list[Run], study: str) -> dict[str, list[Setting]]:
+    """Settings of a study by model; the models have the same ones unless they are a fraction."""
+    found: dict[str, list[Setting]] = {}
+    for run in runs:
+        if run.study == study and run.traversal == 1:
+            found.setdefault(run.levels.model, []).append(run.levels)
+    assert sorted(found) == ["llama-3.2-1b", "llama-3.2-3b"]
+    return found
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def test_the_wide_campaign_has_what_the_issue_asks_for(h200: list[Run]) -> None:
+    n = Counter(run.study for run in h200 if run.cycle == 1)
+    assert (n["batching"], n["parallelism"], n["traffic"], n["grid"], n["lengths"]) == (70, 32, 52, 192, 4)
+    assert (n["scenarios_text"], n["scenarios_code"], n["anchors"], n["interference"]) == (14, 14, 3, 8)
+    early = {run.study for run in h200 if run.portion <= 3}
+    assert early == {run.study for run in h200}
+
+
+def test_decoding_keeps_every_published_level_and_invents_none(h200: list[Run]) -> None:
+    published = set()
+    for row in _published("baker_decoder_grid.csv"):
+        temperature = float(row["temperature"])
+        if temperature == 0:
+            published.add(("greedy", None, None, None))
+        else:  # the code samples, whatever the mode is called
+            mode = "multinomial" if row["decoding_mode"] == "greedy" else row["decoding_mode"]
+            published.add((mode, temperature, _number(row["top_k"]), _number(row["top_p"])))
+    assert len(published) == 120
+    ours = {
+        (levels.decoding, levels.sampling_temperature, levels.top_k, levels.top_p)
+        for settings in _levels(h200, "decoding").values()
+        for levels in settings
+    }
+    assert ours <= published
+    for column in range(4):
+        assert {row[column] for row in ours} == {row[column] for row in published}
+
+
+@pytest.mark.parametrize("batch_size", [8, 32])
+def test_traffic_has_the_published_levels_row_by_row(h200: list[Run], batch_size: int) -> None:
+    published = Counter(
+        (_number(row["delay_min_s"]), _number(row["delay_max_s"]), *map(_number, burst), "batch")
+        for row in _published("baker_grid_latency_levels.csv")
+        for burst in [(row["burst_interval_s"], row["burst_size_batches"])]
+    )
+    constant = Counter((*level[:4], "query") for level in published if level[0] is not None and level[2] is None)
+    for settings in _levels(h200, "traffic").values():
+        ours = Counter(
+            (s.delay_min_s, s.delay_max_s, s.burst_interval_s, s.burst_size, s.delay_every)
+            for s in settings
+            if s.batch_size == batch_size
+        )
+        assert ours == published + constant
+
+
+@pytest.mark.parametrize("version", ["tex", "code"])
+def test_scenarios_are_the_published_ones_row_by_row(h200: list[Run], version: str) -> None:
+    study = {"tex": "scenarios_text", "code": "scenarios_code"}[version]
+    published = Counter(_scenario(row, version) for row in _published(f"baker_scenarios_{version}.csv"))
+    assert sum(published.values()) == 7
+    for settings in _levels(h200, study).values():
+        ours = Counter(
+            (
+                *(s.batch_size, s.precision, s.decoding, s.top_k or s.top_p, s.sampling_temperature),
+                *(s.delay_min_s, s.delay_max_s, s.burst_interval_s, s.burst_size, s.delay_every),
+                *(s.parallelism, s.n_gpus),
+            )
+            for s in settings
+        )
+        assert ours == published
+
+
+def _scenario(row: dict[str, str], version: str) -> tuple[object, ...]:
+    n = int(row["num_processes"])
+    decoding, temperature = row["decoding"], None
+    if "samples" in row["decoding_param"]:
+        decoding, temperature = "multinomial", 1.0
+    _, equals, level = row["decoding_param"].partition("=")
+    several = "replicas" if version == "tex" else "replicas_duplicated"
+    delayed = "query" if version == "tex" and row["latency_sim"] == "1" else "batch"
+    precision = "float32" if row["precision"] == "float32" else PRECISIONS[row["quantisation"]]
+    return (
+        *(int(row["batch_size"]), precision, decoding, float(level) if equals else None, temperature),
+        *(_number(row[key]) for key in ("delay_min_s", "delay_max_s", "burst_interval_s", "burst_size")),
+        delayed,
+        *((several, n) if n > 1 else ("none", 1)),
+    )
+
+
+def test_the_grids_fraction_is_a_part_of_the_published_grid(h200: list[Run], thesis: ResolvedCampaign) -> None:
+    whole = {run.setting for run in expand(thesis)}
+    part = {run.setting for run in h200 if run.study == "grid"}
+    assert len(part) == 192
+    assert part <= whole
 
 
 # --- impossible settings: one paragraph each -----------------------------------------------------

@@ -9,7 +9,7 @@ import synthetic
 
 from inference_energy.measure.findings import warnings_of
 from inference_energy.measure.sampler import empty_trace
-from inference_energy.records import Record, RunWarning
+from inference_energy.records import DeviceCheck, DeviceState, Record, RunWarning, Start
 
 GPU = "nvml_total_energy"
 RECORD = synthetic.campaign_records(synthetic.small_campaign(), energy_method=GPU)[0]
@@ -126,3 +126,83 @@ def test_a_trace_that_ends_early() -> None:
     (warning,) = _found(synthetic.altered(RECORD, changes))
     assert warning.code == "short_trace"
     assert warning.value == RECORD.trace.time_s[kept[-1]]
+
+
+# --- several devices ---------------------------------------------------------------------------------
+
+
+def test_every_device_that_takes_part_is_looked_at_and_codecarbon_counts_all_of_them() -> None:
+    window = RECORD.intervals[WINDOW]
+    per_device = {
+        name: value * 2
+        for name, value in window
+        if name.startswith(("counter_", "energy_", "uncertainty_")) and isinstance(value, list)
+    }
+    lap = window.codecarbon
+    assert lap is not None
+    both = lap.model_copy(update={"gpu_energy_j": 2 * lap.gpu_energy_j})
+    two = window.model_copy(update={**per_device, "codecarbon": both})
+    trace = RECORD.trace.model_copy(
+        update={name: [series[0], series[0]] for name, series in RECORD.trace if series and isinstance(series[0], list)}
+    )
+    assert warnings_of([two], trace, 0, 0.02, GPU, takes_part=(0, 1)) == []
+    (alone,) = warnings_of([two], trace, 0, 0.02, GPU)
+    assert alone.code == "codecarbon_disagree"
+    assert SPENT_J is not None
+    off = two.model_copy(update={"energy_power_instant_j": [SPENT_J, SPENT_J / 1.1]})
+    (second,) = warnings_of([off], trace, 0, 0.02, GPU, takes_part=(0, 1))
+    assert second.value == pytest.approx(0.1)
+    assert second.detail.endswith("less one (device 1)")
+
+
+# --- start and neighbours ----------------------------------------------------------------------------
+
+
+def _start(**changes: Any) -> Start:
+    content = {"waited_s": 5.0, "settled": False, "power_w": [90.0, 120.0], "temperature_c": [40.0, None]}
+    return Start.model_validate(content | {"power_max_w": 95.0, "temperature_max_c": 50.0} | changes)
+
+
+def _codes(**given: Any) -> list[tuple[str, float | None]]:
+    found = warnings_of(RECORD.intervals, RECORD.trace, 0, 0.02, GPU, **given)
+    return [(warning.code, warning.value) for warning in found]
+
+
+def test_a_start_that_did_not_settle() -> None:
+    assert _codes(start=_start(settled=True)) == []
+    assert _codes(start=_start()) == [("start_not_settled", 25.0)]
+    hot = _start(power_w=[90.0, None], temperature_c=[53.0, 60.0])
+    assert _codes(start=hot) == [("start_not_settled", 10.0)]
+    assert _codes(start=_start(temperature_c=[53.0, 60.0])) == [
+        ("start_not_settled", 25.0),
+        ("start_not_settled", 10.0),
+    ]
+    assert _codes(start=_start(power_max_w=None, temperature_c=[51.0])) == [("start_not_settled", 1.0)]
+
+
+def _check(*devices: tuple[bool, float | None, int | None]) -> DeviceCheck:
+    states = [
+        DeviceState(
+            uuid_hash=f"{i}",
+            metered=True,
+            participates=participates,
+            power_w=power_w,
+            temperature_c=None,
+            n_own_processes=None,
+            n_other_processes=n_others,
+        )
+        for i, (participates, power_w, n_others) in enumerate(devices)
+    ]
+    return DeviceCheck(moment="during", time_s=1.0, devices=states)
+
+
+def test_neighbours_of_a_run_that_was_to_be_alone() -> None:
+    ours, rested = (True, 700.0, 1), (False, 109.0, 0)
+    start = _start(settled=True)
+    assert _codes(alone=True, start=start, checks=[_check(ours, rested)]) == []
+    used, drawing = (False, 80.0, 1), (False, 111.0, 0)
+    checks = [_check(ours, rested, used, rested), _check(ours, rested, used, drawing)]
+    assert _codes(alone=True, start=start, checks=checks) == [("neighbour_seen", 2.0)]
+    assert _codes(alone=True, checks=checks) == [("neighbour_seen", 1.0)]  # without a limit, processes alone tell
+    assert _codes(alone=False, start=start, checks=checks) == []
+    assert _codes(alone=True, start=start, checks=[_check(ours, (False, None, None))]) == []

@@ -29,8 +29,8 @@ def test_an_edge_is_the_next_tick_to_within_half_its_blur(late_s: float, latency
     found = edge(counter)
     ticks = 0.02 + 0.1 * np.arange(498, 505)
     off_s = float(np.abs(ticks - found.time_s).min())
-    assert off_s <= found.blur_s / 2 + 1e-9
-    assert found.blur_s <= latency_s + 0.001 + 1e-9  # it sleeps a hundredth of a period after a fast read
+    assert off_s <= found.blur_s[0] / 2 + 1e-9
+    assert found.blur_s[0] <= latency_s + 0.001 + 1e-9  # it sleeps a hundredth of a period after a fast read
     assert found.energy_j == counter.shown_j(clock.now())
     assert 50.0 + late_s <= found.time_s <= 50.0 + late_s + 0.1 + 2 * latency_s
 
@@ -45,19 +45,47 @@ def test_energy_between_two_edges_is_exact_in_whole_periods() -> None:
     assert closed.time_s - opened.time_s == pytest.approx(3.3, abs=0.004)
 
 
-def test_the_lead_device_says_when() -> None:
+@pytest.mark.parametrize("latency_s", [0.0002, 0.004])
+@pytest.mark.parametrize("late_s", [0.0, 0.013, 0.051, 0.09])
+def test_every_device_has_an_edge_on_its_own_tick(latency_s: float, late_s: float) -> None:
+    clock = VirtualClock(20.0 + late_s)
+    powers = [FakePower(clock, power_w) for power_w in (700.0, 80.0, 300.0)]
+    phases_s = [0.01, 0.055, 0.011]
+    counter = FakeCounter(clock, powers, latency_s=latency_s, phase_s=phases_s)
+    found = edge(counter)
+    for device, phase_s in enumerate(phases_s):
+        off_s = found.device_time_s[device] - phase_s
+        assert abs(off_s / 0.1 - round(off_s / 0.1)) * 0.1 <= found.blur_s[device] / 2 + 1e-9
+        assert found.blur_s[device] <= 3 * latency_s + 0.001 + 1e-9  # three devices are read in turn
+        tick_s = phase_s + 0.1 * round(off_s / 0.1)
+        assert found.energy_j[device] == pytest.approx(powers[device].energy_j(tick_s), abs=0.001)
+    assert found.time_s == max(found.device_time_s)
+    assert clock.now() - (20.0 + late_s) <= 0.1 + 8 * latency_s
+
+
+def test_a_device_that_ticked_is_read_no_more() -> None:
+    clock = VirtualClock(1.0)
+    counter = FakeCounter(clock, [FakePower(clock, 100.0)] * 2, phase_s=[0.02, 0.08])
+    asked: list[int] = []
+    read_one = counter.read_one
+    counter.read_one = lambda device: (asked.append(device), read_one(device))[1]  # type: ignore[method-assign,func-returns-value]
+    found = edge(counter)
+    assert asked[:4] == [0, 1, 0, 1]
+    assert set(asked[asked.index(0) + 10 :]) == {1}
+    assert found.blur_s[1] == pytest.approx(0.004)  # the last one alone is read twice as often
+
+
+def test_a_device_that_stands_still_is_named() -> None:
     clock = VirtualClock()
-    still, lively = FakePower(clock, 0.0), FakePower(clock, 100.0)
-    counter = FakeCounter(clock, [still, lively])
-    assert edge(counter, lead=1).energy_j == [0.0, pytest.approx(10.0)]
-    with pytest.raises(MeterError, match=r"device 0: the counter stood still for 2\.0 s"):
-        edge(counter, lead=0)
+    counter = FakeCounter(clock, [FakePower(clock, 100.0), FakePower(clock, 0.0)])
+    with pytest.raises(MeterError, match=r"device 1: the counter stood still for 2\.0 s"):
+        edge(counter)
 
 
 def test_without_ticks_the_counter_is_read_at_once() -> None:
     clock = VirtualClock(7.33)
-    counter = FakeCounter(clock, [FakePower(clock, 100.0)], ticks=False)
-    assert edge(counter) == Edge(7.332, 0.004, counter.shown_j(7.332))
+    counter = FakeCounter(clock, [FakePower(clock, 100.0)] * 2, ticks=False)
+    assert edge(counter) == Edge([7.332] * 2, [0.004] * 2, counter.shown_j(7.332))
     assert clock.now() == pytest.approx(7.334)
 
 
@@ -80,6 +108,7 @@ def test_the_example_of_the_methodology_by_hand() -> None:
         ({"power_w": 600.0, "tail_power_w": 600.0, "resolution_j": 0.0}, 600 * 0.004 / math.sqrt(6)),
         ({"power_w": 0.0, "tail_power_w": 0.0, "resolution_j": 6.0}, math.sqrt(6)),
         ({"blur_s": 0.0, "resolution_j": 0.0, "tail_power_w": 520.0}, 120 * 0.025 / math.sqrt(12)),
+        ({"blur_s": 0.0, "resolution_j": 0.0, "tail_power_w": 520.0, "n_steps": 2}, 120 * 0.025 / math.sqrt(6)),
     ],
 )
 def test_each_term_alone(changes: dict[str, float], expected: float) -> None:
@@ -112,7 +141,7 @@ def _simulated(rng: np.random.Generator, *, ticks: bool, latency_s: float, tail_
     stated_j = uncertainty_j(
         power_w=400.0,
         tail_power_w=tail_w,
-        blur_s=max(opened.blur_s, closed.blur_s),
+        blur_s=max(*opened.blur_s, *closed.blur_s),
         resolution_j=counter.resolution_j,
         period_s=counter.period_s,
         ticks=ticks,
@@ -150,7 +179,9 @@ def test_rapl_reads_packages_and_leaves_out_their_parts(tmp_path: Path) -> None:
     _package(tmp_path, "intel-rapl:0:0", 99)
     (tmp_path / "intel-rapl:2").mkdir()  # a counter that cannot be read
     assert rapl_packages(tmp_path) == [first, second]
-    assert RaplCounter(tmp_path).read().energy_j == [1.5, 0.25]
+    counter = RaplCounter(tmp_path)
+    assert counter.read().energy_j == [1.5, 0.25]
+    assert (counter.n_devices, counter.read_one(1).energy_j) == (2, [0.25])
 
 
 def test_rapl_undoes_wraps_of_each_package(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from fake_pynvml import FakeGpu
 
 from inference_energy.errors import MeterError
+from inference_energy.measure import sampler as sampler_module
 from inference_energy.measure.devices import find_devices
 from inference_energy.measure.meter import SystemClock
 from inference_energy.measure.sampler import (
@@ -125,6 +126,7 @@ def test_a_helper_dies_with_its_parent_however_that_ends() -> None:
 
 def _sampled(monkeypatch: pytest.MonkeyPatch, gpus: list[FakeGpu], duration_s: float = 0.4) -> Any:
     fake_pynvml.install(monkeypatch, gpus)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     sampler = NvmlSampler(find_devices("gpu"), period_s=0.01)
     sampler.start()
     time.sleep(duration_s)
@@ -133,7 +135,7 @@ def _sampled(monkeypatch: pytest.MonkeyPatch, gpus: list[FakeGpu], duration_s: f
 
 def test_two_gpus_are_sampled_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     begun_s = time.monotonic()
-    trace = _sampled(monkeypatch, [FakeGpu(100.0), FakeGpu(250.0, pids=[1, 2, 3])])
+    trace = _sampled(monkeypatch, [FakeGpu(100.0, pids=[1]), FakeGpu(250.0, pids=[1, 2, 3])])
     n, m = len(trace.time_s), len(trace.slow_time_s)
     assert 5 <= n <= 45  # at most one every 10 ms; fewer on a busy machine
     assert m == -(-n // 10)
@@ -148,7 +150,7 @@ def test_two_gpus_are_sampled_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trace.memory_clock_mhz == [[3201.0] * m] * 2
     assert trace.gpu_utilisation_fraction == [[0.5] * m, [0.51] * m]
     assert trace.throttle_reasons == [[0] * m, [4] * m]
-    assert trace.n_other_processes == [[0] * m, [2] * m]
+    assert trace.n_other_processes == [[0] * m, [3] * m]  # one is ours where we take part
 
 
 def test_what_the_driver_does_not_know_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,9 +161,31 @@ def test_what_the_driver_does_not_know_is_unknown(monkeypatch: pytest.MonkeyPatc
     assert None not in trace.counter_j[0]
 
 
+def test_only_metered_gpus_are_sampled_and_all_visible_ones_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler_module, "CHECK_EVERY_S", 0.1)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    fake_pynvml.install(monkeypatch, [FakeGpu(100.0, pids=[999_999_999]), FakeGpu(250.0, pids=[os.getpid()])])
+    sampler = NvmlSampler(find_devices("gpu").only(1), period_s=0.01)
+    begun_s = time.monotonic()
+    sampler.start()
+    time.sleep(0.5)
+    assert sampler.checks() == []
+    trace = sampler.stop()
+    assert {tuple(series) for series in trace.power_instant_w} == {(250.0,) * len(trace.time_s)}
+    checks = sampler.checks()
+    assert 2 <= len(checks) <= 6
+    assert begun_s <= checks[0].time_s < checks[-1].time_s <= time.monotonic()
+    for check in checks:
+        assert check.moment == "during"
+        assert [(d.metered, d.participates) for d in check.devices] == [(False, False), (True, True)]
+        assert [(d.n_own_processes, d.n_other_processes) for d in check.devices] == [(0, 1), (1, 0)]
+        assert [d.power_w for d in check.devices] == [100.0, 250.0]
+
+
 def test_without_a_start_there_is_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_pynvml.install(monkeypatch, [FakeGpu()])
     assert NvmlSampler(find_devices("gpu"), 0.01).stop() == NoSampler().stop() == empty_trace()
+    assert NvmlSampler(find_devices("gpu"), 0.01).checks() == NoSampler().checks() == []
 
 
 # --- CodeCarbon --------------------------------------------------------------------------------------
@@ -221,6 +245,7 @@ def test_codecarbon_as_a_counter_adds_cpu_and_ram(companion: CodeCarbonCompanion
     counter = CodeCarbonCounter(companion, SystemClock())
     assert [counter.read().energy_j[0] for _ in range(2)] == pytest.approx([7.2 + 3.6, 7.2 + 3.6 + 14.4 + 3.6])
     assert counter.ticks is False
+    assert (counter.n_devices, counter.read_one(0).energy_j) == (1, [pytest.approx(28.8 + 21.6 + 3.6)])
     companion.laps()
 
 

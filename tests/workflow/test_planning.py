@@ -21,8 +21,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def test_the_published_grid_is_planned_and_nothing_is_written(project: Project) -> None:
-    output = project.snakemake("--dry-run", "--configfile", "config/campaigns/thesis.yaml")
+    output = project.snakemake("--dry-run", "--configfile", "config/campaigns/thesis.yaml", "--resources", "gpu=4")
     assert planned(output)["measure"] == 2 * 1056 * 2
+    assert "left out" not in output
     assert not (project.folder / "results").exists()
 
 
@@ -32,6 +33,18 @@ def test_lint_finds_nothing(project: Project) -> None:
 
 def test_cycles_can_be_asked_for_one_by_one(project: Project) -> None:
     assert planned(project.snakemake("-n", "--configfile", str(SMOKE), "--config", "cycles=[1]"))["measure"] == 2
+
+
+def test_portions_can_be_asked_for_one_by_one(project: Project) -> None:
+    asked = ("--configfile", "config/campaigns/h200.yaml", "--config", "portions=[2]", "cycles=[1]")
+    assert planned(project.snakemake("-n", "--resources", "gpu=4", *asked))["measure"] == 42 + 3
+
+
+def test_runs_that_need_more_gpus_than_are_lent_are_left_out_and_counted(project: Project) -> None:
+    output = project.snakemake("-n", "--configfile", "config/campaigns/thesis.yaml")  # the profile lends one
+    assert "thesis: 3168 runs need more GPUs than 1 and are left out." in output
+    assert planned(output)["measure"] == 4224 - 3168
+    assert "aggregate" in planned(output)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +72,7 @@ def test_a_bad_campaign_is_one_paragraph(project: Project, change: tuple[str, st
         ("campaigns=[{name: locl, source: measured}]", ["config/campaigns/locl.yaml"]),
         ("campaigns=[{name: local, source: archived}]", ["results/local/records.parquet", "missing"]),
         ("cycles=[3]", ["cycles", "3"]),
+        ("portions=[2]", ["portions", "2", "no portion of local"]),
     ],
 )
 def test_a_bad_option_is_one_paragraph(project: Project, option: str, words: list[str]) -> None:

@@ -23,8 +23,8 @@ rule aggregate:
         design=lambda wildcards: CAMPAIGNS[wildcards.campaign].resolved.sha256(),
         folder=lambda wildcards: f"{RESULTS}/{wildcards.campaign}",
         source=lambda wildcards: "archived" if CAMPAIGNS[wildcards.campaign].archived else "measured",
-        # Asking for some cycles only means that the campaign is not complete yet.
-        missing="" if STUDY.cycles is None else "--allow-missing",
+        # Asking for some cycles or portions only means that the campaign is not complete yet.
+        missing=lambda wildcards: "--allow-missing" if CAMPAIGNS[wildcards.campaign].partial else "",
     message:
         "Checking the records of {wildcards.campaign} and making its tables"
     shell:

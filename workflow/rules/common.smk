@@ -13,12 +13,23 @@ from inference_energy.questions import QUESTIONS, RECORD_TABLES
 # Planning makes objects that live to the end: looking through them for garbage took a sixth of the time.
 gc.set_threshold(100_000)
 
+# Snakemake's resource `gpu`: how many GPUs may be measured on at once. It is an object with a value.
+GPUS = getattr(workflow.global_resources.get("gpu"), "value", None)
+
 try:
     STUDY = study_config.load(config, "configuration (config/default.yaml, --configfile, --config)")
-    CAMPAIGNS = campaigns.planned(STUDY, Path("config"))
+    CAMPAIGNS = campaigns.planned(STUDY, Path("config"), GPUS)
     RECORDS = [path for campaign in CAMPAIGNS.values() for path in campaign.aggregate_inputs()]
 except StudyError as error:
     sys.exit(f"error: {error}")
+
+for planned_campaign in CAMPAIGNS.values():
+    if planned_campaign.n_left_out:
+        print(
+            f"{planned_campaign.name}: {planned_campaign.n_left_out} runs need more GPUs than {GPUS} and are left out."
+            " On a machine that has them: --resources gpu=N, with N the number of its GPUs.",
+            file=sys.stderr,
+        )
 
 RESULTS = STUDY.results_dir
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))

@@ -11,10 +11,11 @@ rule measure:
         "<results>/{campaign}/logs/{study}/{setting}.c{cycle}.log",
     conda:
         ENVIRONMENT
-    # All cores and the one GPU: nothing runs beside a measurement.
-    threads: workflow.cores
+    # With the profile's one GPU, all cores: nothing runs beside a measurement. With --resources gpu=4, a run takes its
+    # GPUs and their share of the cores, and others run beside it, unless its setting wants the machine to itself.
+    threads: lambda wildcards: max(1, workflow.cores * CAMPAIGNS[wildcards.campaign].n_gpus(**wildcards) // (GPUS or 1))
     resources:
-        gpu=1,
+        gpu=lambda wildcards: CAMPAIGNS[wildcards.campaign].n_gpus(**wildcards),
     priority: lambda wildcards: CAMPAIGNS[wildcards.campaign].priority(**wildcards)
     params:
         results=lambda wildcards: RESULTS,

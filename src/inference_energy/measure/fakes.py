@@ -12,12 +12,14 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from inference_energy.config import Setting
+from inference_energy.measure.audit import n_prompts_of
 from inference_energy.measure.devices import DeviceSet
 from inference_energy.measure.engines import Generated, OutOfDeviceMemory
-from inference_energy.measure.meter import Clock, Reading
-from inference_energy.measure.run import Bench, n_requested
+from inference_energy.measure.meter import Clock, Polled, Reading
+from inference_energy.measure.run import Bench
 from inference_energy.measure.sampler import SLOW_EVERY, Companion, Sampler
-from inference_energy.records import CodeCarbonEnergy, Device, Hardware, Trace
+from inference_energy.measure.traffic import Traffic, period_batches
+from inference_energy.records import CodeCarbonEnergy, Device, DeviceCheck, Hardware, Trace
 
 
 class VirtualClock:
@@ -66,17 +68,19 @@ class FakePower:
         return self._energies_j[i] + self._powers_w[i] * max(0.0, moment_s - self._times_s[i])
 
 
-class FakeCounter:
+class FakeCounter(Polled):
     """A counter of known power: shows a new value once a period, cut to its resolution.
 
     Parameters
     ----------
     powers : sequence of FakePower
-        One a device; all tick together.
-    period_s, resolution_j, latency_s : float
-        Between new values; smallest step; of one read.
-    phase_s : float
-        When the first tick is.
+        One a device.
+    period_s, resolution_j : float
+        Between new values; smallest step.
+    latency_s : float
+        Of one read, of one device or of all.
+    phase_s : float or sequence of float
+        When the first tick is, of all devices or of each.
     stops_at_s : float
         The counter stands still from then on.
     """
@@ -91,26 +95,36 @@ class FakeCounter:
         period_s: float = 0.1,
         resolution_j: float = 0.001,
         latency_s: float = 0.004,
-        phase_s: float = 0.0,
+        phase_s: float | Sequence[float] = 0.0,
         ticks: bool = True,
         stops_at_s: float = math.inf,
     ) -> None:
         self.clock: Clock = clock
         self.period_s, self.resolution_j, self.ticks = period_s, resolution_j, ticks
         self.powers = list(powers)
-        self._latency_s, self._phase_s, self._stops_at_s = latency_s, phase_s, stops_at_s
+        self.n_devices = len(self.powers)
+        self._phases_s = [phase_s] * self.n_devices if isinstance(phase_s, float | int) else list(phase_s)
+        self.latency_s, self._stops_at_s = latency_s, stops_at_s
 
     def shown_j(self, moment_s: float) -> list[float]:
         """What the counter shows at a moment that is past."""
-        moment_s = min(moment_s, self._stops_at_s)
-        tick_s = self._phase_s + math.floor((moment_s - self._phase_s) / self.period_s + 1e-9) * self.period_s
-        return [self.resolution_j * math.floor(p.energy_j(tick_s) / self.resolution_j + 1e-6) for p in self.powers]
+        return [self._shown_j(device, min(moment_s, self._stops_at_s)) for device in range(self.n_devices)]
+
+    def _shown_j(self, device: int, moment_s: float) -> float:
+        phase_s = self._phases_s[device]
+        tick_s = phase_s + math.floor((moment_s - phase_s) / self.period_s + 1e-9) * self.period_s
+        return self.resolution_j * math.floor(self.powers[device].energy_j(tick_s) / self.resolution_j + 1e-6)
 
     def read(self) -> Reading:
         """What it shows in the middle of the read."""
-        middle_s = self.clock.now() + self._latency_s / 2
-        self.clock.sleep(self._latency_s)
-        return Reading(middle_s, self._latency_s, self.shown_j(middle_s))
+        middle_s = self.clock.now() + self.latency_s / 2
+        self.clock.sleep(self.latency_s)
+        return Reading(middle_s, self.latency_s, self.shown_j(middle_s))
+
+    def read_one(self, device: int) -> Reading:
+        """What it shows of one device in the middle of the read."""
+        reading = self.read()
+        return Reading(reading.time_s, reading.latency_s, [reading.energy_j[device]])
 
 
 class FakeSampler:
@@ -119,6 +133,10 @@ class FakeSampler:
     def __init__(self, counter: FakeCounter, period_s: float = 0.025, other_processes: int = 0) -> None:
         self._counter, self._period_s, self._others = counter, period_s, other_processes
         self._started_s = 0.0
+
+    def checks(self) -> list[DeviceCheck]:
+        """None: fakes have no driver to ask."""
+        return []
 
     def start(self) -> None:
         """Sampling begins now."""
@@ -151,10 +169,10 @@ class FakeSampler:
 
 
 class FakeCompanion:
-    """CodeCarbon as if it saw the power of one device exactly."""
+    """CodeCarbon as if it saw the power of the devices that take part exactly."""
 
-    def __init__(self, clock: VirtualClock, power: FakePower, *, is_ready: bool = True) -> None:
-        self._clock, self._power, self._is_ready = clock, power, is_ready
+    def __init__(self, clock: VirtualClock, powers: Sequence[FakePower], *, is_ready: bool = True) -> None:
+        self._clock, self._powers, self._is_ready = clock, powers, is_ready
         self._edges_s = [clock.now()]
 
     def start(self) -> None:
@@ -173,7 +191,7 @@ class FakeCompanion:
         return [
             CodeCarbonEnergy(
                 duration_s=end_s - start_s,
-                gpu_energy_j=self._power.energy_j(end_s) - self._power.energy_j(start_s),
+                gpu_energy_j=sum(power.energy_j(end_s) - power.energy_j(start_s) for power in self._powers),
                 cpu_energy_j=40.0 * (end_s - start_s),
                 ram_energy_j=10.0 * (end_s - start_s),
             )
@@ -187,23 +205,23 @@ class FakeEngine:
     Parameters
     ----------
     levels : Setting
-        Says how many tokens an iteration generates.
-    power : FakePower
-        Of the device that works; falls back to `waiting_w` whenever an iteration ends.
+        Says how many tokens an iteration generates, and how long it waits before.
+    powers : sequence of FakePower
+        Of the devices that work; they fall back to `waiting_w` whenever an iteration ends.
     durations_s : iterable of float
-        Of the iterations, in order; must not run dry.
+        Of the iterations, in order, without waiting; must not run dry.
     out_of_memory_at : "load" or int, optional
         Where memory runs out: on loading, or half-way through the iteration of that number, from 0.
     n_lost_tokens, n_padding_tokens : int
         Tokens of each iteration that are not generated, and that are padding.
-    uuid : str, optional
-        Of the device it says it runs on.
+    uuids : sequence of str
+        Of the devices it says it runs on.
     """
 
     def __init__(
         self,
         levels: Setting,
-        power: FakePower,
+        powers: Sequence[FakePower],
         clock: VirtualClock,
         durations_s: Iterable[float],
         *,
@@ -213,61 +231,84 @@ class FakeEngine:
         out_of_memory_at: Literal["load"] | int | None = None,
         n_lost_tokens: int = 0,
         n_padding_tokens: int = 0,
-        uuid: str | None = "GPU-fake-0",
+        uuids: Sequence[str] = ("GPU-fake-0",),
     ) -> None:
-        self._levels, self._power, self._clock = levels, power, clock
+        self._levels, self._powers, self._clock = levels, powers, clock
         self._durations_s, self._load_s = iter(durations_s), load_s
         self._working_w, self._waiting_w = working_w, waiting_w
         self._out_of_memory_at = out_of_memory_at
-        self._n_lost, self._n_padding, self._uuid = n_lost_tokens, n_padding_tokens, uuid
-        self.n_iterations = 0
+        self._n_lost, self._n_padding, self._uuids = n_lost_tokens, n_padding_tokens, uuids
+        self._traffic = Traffic(levels, seed=1, process=0)
+        self._n_before = levels.n_batches_per_pass if levels.n_prompts else period_batches(levels)
+        self.n_iterations = self.n_awaited = 0
+        self.is_closed = False
 
     def _work(self, duration_s: float) -> None:
-        self._power.draw(self._working_w)
+        self._draw(self._working_w)
         self._clock.sleep(duration_s)
-        self._power.draw(self._waiting_w)
+        self._draw(self._waiting_w)
+
+    def _draw(self, power_w: float) -> None:
+        for power in self._powers:
+            power.draw(power_w)
 
     def load(self) -> None:
         """Take a while, at waiting power."""
-        self._power.draw(self._waiting_w)
+        self._draw(self._waiting_w)
         self._clock.sleep(self._load_s)
         if self._out_of_memory_at == "load":
             raise OutOfDeviceMemory("fake: no memory for the weights")
+
+    def prime(self, n_tokens: int) -> None:
+        """Ten milliseconds a token."""
+        self._work(0.01 * n_tokens)
 
     def forward_passes(self, n: int) -> None:
         """Ten milliseconds each."""
         self._work(0.01 * n)
 
-    def iterate(self) -> Generated:
-        """One iteration."""
+    def iterate(self, *, waiting: bool) -> Generated:
+        """One iteration; the first that waits begins a pass, in the midst of traffic."""
+        number, waited_s = self.n_iterations, 0.0
+        if waiting:
+            number = self.n_awaited
+            waited_s = self._traffic.wait_s(self._n_before + number)
+            self._clock.sleep(waited_s)
+            self.n_awaited += 1
         duration_s = next(self._durations_s)
         if self._out_of_memory_at == self.n_iterations:
             self._work(duration_s / 2)
             raise OutOfDeviceMemory(f"fake: no memory in iteration {self.n_iterations}")
         self._work(duration_s)
         self.n_iterations += 1
-        n_tokens = n_requested(self._levels) - self._n_lost
-        return Generated(n_tokens, n_tokens - self._n_padding)
+        n_tokens = n_prompts_of(self._levels, number) * self._levels.n_output_tokens - self._n_lost
+        return Generated(n_tokens, n_tokens - self._n_padding, waited_s)
 
-    def device_uuid(self) -> str | None:
+    def device_uuids(self) -> list[str]:
         """As told."""
-        return self._uuid
+        return list(self._uuids)
 
-    def memory_peak_bytes(self) -> int | None:
-        """One gigabyte."""
-        return 10**9
+    def memory_peak_bytes(self) -> list[int]:
+        """One gigabyte each."""
+        return [10**9 for _ in self._powers]
+
+    def close(self) -> None:
+        """Note it."""
+        self.is_closed = True
 
 
-def fake_bench(counter: FakeCounter, *, lead: int = 0, sampler: Sampler | None, companion: Companion) -> Bench:
+def fake_bench(
+    counter: FakeCounter, *, takes_part: Sequence[int] = (0,), sampler: Sampler | None, companion: Companion
+) -> Bench:
     """A bench around fakes; the devices are called fake and have UUIDs ``GPU-fake-<n>``.
 
     Without a `sampler`, the counter is sampled every 25 ms.
     """
     names = ["fake GPU"] * len(counter.powers)
     uuids = [f"GPU-fake-{i}" for i in range(len(names))]
-    devices = DeviceSet("gpu", names=names, uuids=uuids, lead=lead)
+    devices = DeviceSet("gpu", names=names, uuids=uuids, takes_part=tuple(takes_part))
     described = [
-        Device(name=name, uuid_hash=uuid, participates=i == lead, power_limit_w=None, memory_total_bytes=None)
+        Device(name=name, uuid_hash=uuid, participates=i in takes_part, power_limit_w=None, memory_total_bytes=None)
         for i, (name, uuid) in enumerate(zip(names, uuids, strict=True))
     ]
     return Bench(
@@ -279,7 +320,8 @@ def fake_bench(counter: FakeCounter, *, lead: int = 0, sampler: Sampler | None, 
         hardware=Hardware(
             host="fake", description="fake", cpu_name="fake", n_cpus=1, memory_total_bytes=1, devices=described
         ),
-        read_latency_s=0.004,
+        read_latency_s=counter.latency_s,
+        idle_power_w=None,
         sitting="fake",
         qualification=None,
     )

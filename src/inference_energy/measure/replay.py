@@ -4,31 +4,31 @@ Clock, counter, sampler, CodeCarbon and engine are made from one record; everyth
 ticks at which a window opens to the warnings, runs as it did live. It tests the chain and measures
 nothing: the energy method is ``replay``, which an archive refuses.
 
-The counter is the recorded one: its trace, and the exact readings at the edges of intervals. A
-trace shows a new value only at the next sample, so around an edge, where the run waits for a tick,
-the recorded edge alone counts. The read after an edge returns when the recorded run went on, so
-that work begins, and ends, when it did.
+The counter is the recorded one: its ticks are the edges of the recorded intervals, with the exact
+readings. Waiting for a tick returns when the recorded run went on, so that work begins, and ends,
+when it did; work that ends after the recorded tick is refused. What only a driver can tell (rest at
+the start, users of other GPUs) is taken from the record.
 """
 
 from __future__ import annotations
 
-import bisect
 import itertools
 from dataclasses import dataclass
 
 from inference_energy.config import Measurement, ResolvedCampaign
 from inference_energy.design import Run
 from inference_energy.errors import RecordError
+from inference_energy.measure.audit import n_prompts_of
 from inference_energy.measure.devices import DeviceSet
 from inference_energy.measure.engines import Generated, OutOfDeviceMemory
 from inference_energy.measure.fakes import VirtualClock
-from inference_energy.measure.meter import Clock, Reading
-from inference_energy.measure.run import Bench, Origin, measure_run, n_requested
+from inference_energy.measure.meter import Clock, Edge, Reading
+from inference_energy.measure.run import Bench, Origin, measure_run
 from inference_energy.measure.workload import prompts_for
-from inference_energy.records import CodeCarbonEnergy, Phase, Record, Trace
+from inference_energy.records import CodeCarbonEnergy, DeviceCheck, Phase, Record, Trace
 
-#: Shortest read, in counter periods: a record may know its meter's latency as nought.
-_LATENCY_MIN_PERIODS = 0.02
+#: Warnings on what a replay does not see again.
+_NOT_REPLAYED = ("start_not_settled", "neighbour_seen", "attempts_failed")
 SAME_SETTINGS = "Give the replaying campaign the seed and the measurement settings of the recorded one"
 
 
@@ -75,8 +75,12 @@ def replay_record(source: Record, run: Run, resolved: ResolvedCampaign) -> Recor
                     "ended_at_utc": source.identity.ended_at_utc,
                 }
             ),
+            "n_attempts": source.n_attempts,
+            "launch": source.launch,
+            "device_checks": source.device_checks,
             "software": source.software,
             "memory": source.memory,
+            "warnings": [*record.warnings, *(w for w in source.warnings if w.code in _NOT_REPLAYED)],
         }
     )
     _require_same_way(source, record, where)
@@ -131,7 +135,7 @@ def _way(record: Record, with_prompts: bool) -> list[str]:
 
 
 def _bench(source: Record, clock: VirtualClock, measurement: Measurement, where: str) -> Bench:
-    participates = [device.participates for device in source.hardware.devices]
+    working = [index for index, device in enumerate(source.hardware.devices) if device.participates]
     return Bench(
         clock=clock,
         counter=_Counter(source, clock, measurement, where),
@@ -141,11 +145,12 @@ def _bench(source: Record, clock: VirtualClock, measurement: Measurement, where:
             kind="gpu",
             names=[device.name for device in source.hardware.devices],
             uuids=[device.uuid_hash for device in source.hardware.devices],
-            lead=participates.index(True),
+            takes_part=tuple(working),
             driver=source.software.driver,
         ),
         hardware=source.hardware,
         read_latency_s=source.meter.read_latency_s,
+        idle_power_w=None,
         sitting=source.identity.sitting,
         qualification=source.meter.qualification,
     )
@@ -155,12 +160,11 @@ def _bench(source: Record, clock: VirtualClock, measurement: Measurement, where:
 
 
 @dataclass(frozen=True)
-class _Tick:
-    """A new value of the counter; at an edge, also when the run went on."""
+class _RecordedEdge:
+    """An edge on the record's clock, and when the run went on after it, where the record tells."""
 
-    time_s: float
-    energy_j: list[float]
-    resumed_s: float | None = None
+    edge: Edge
+    resumed_s: float | None
 
 
 def _known(values: list[float | None]) -> list[float]:
@@ -169,50 +173,40 @@ def _known(values: list[float | None]) -> list[float]:
 
 def _resumed_s(source: Record, measurement: Measurement) -> dict[float, float]:
     """When the recorded run went on after an edge, by the edge's time, where the record tells."""
-    first = source.intervals[0] if source.intervals else None
-    bare_idle_s = first.closed_s - first.opened_s if first is not None else 0.0
     resumed = {}
     for interval in source.intervals:
         if interval.phase == "idle":
             resumed[interval.opened_s] = interval.work_ended_s - measurement.idle_s
         elif interval.phase == "idle_loaded":
             resumed[interval.opened_s] = interval.work_ended_s - measurement.idle_loaded_s
-        elif interval.phase == "load":
-            resumed[interval.opened_s] = source.launch.started_to_load_s + bare_idle_s
         elif interval.iteration_duration_s:
             resumed[interval.opened_s] = interval.work_ended_s - sum(interval.iteration_duration_s)
-        elif source.launch.started_to_first_iteration_s is not None:
-            resumed[interval.opened_s] = source.launch.started_to_first_iteration_s + bare_idle_s
     return resumed
 
 
-def _edges(source: Record, measurement: Measurement) -> list[_Tick]:
+def _edges(source: Record, measurement: Measurement) -> list[_RecordedEdge]:
+    """All edges in order."""
     resumed = _resumed_s(source, measurement)
-    readings = {i.opened_s: i.counter_opened_j for i in source.intervals}
-    readings |= {i.closed_s: i.counter_closed_j for i in source.intervals}
-    if readings:  # the last read of the run follows the last edge
-        last_s = max(readings)
-        resumed[last_s] = (last_s + source.process_ended_s) / 2
-    return [_Tick(time_s, _known(energy_j), resumed.get(time_s)) for time_s, energy_j in sorted(readings.items())]
+    found = {}
+    for i in source.intervals:
+        found[i.opened_s] = _edge(source, i.opened_s, i.device_opened_s, _known(i.counter_opened_j))
+        found[i.closed_s] = _edge(source, i.closed_s, i.device_closed_s, _known(i.counter_closed_j))
+    return [_RecordedEdge(found[time_s], resumed.get(time_s)) for time_s in sorted(found)]
 
 
-def _ticks(source: Record, edges: list[_Tick]) -> list[_Tick]:
-    """The staircase of the whole run: the edges, and the trace wherever the run did not wait for a tick."""
-    trace = source.trace
-    working = [(i.opened_s, i.work_ended_s) for i in source.intervals]
-    if source.intervals:
-        working.append((source.intervals[-1].closed_s, source.process_ended_s))
-    samples = [
-        _Tick(time_s, _known([series[i] for series in trace.counter_j]))
-        for i, time_s in enumerate(trace.time_s)
-        if any(opened_s < time_s < ended_s for opened_s, ended_s in working)
-        and all(series[i] is not None for series in trace.counter_j)
-    ]
-    return sorted([_Tick(0.0, _known(source.counter_started_j)), *samples, *edges], key=lambda tick: tick.time_s)
+def _edge(source: Record, time_s: float, times_s: list[float] | None, energy_j: list[float]) -> Edge:
+    """An edge with the blur that reading in turn gives: the k-th of n devices to tick was read every n - k reads."""
+    latency_s, period_s, n = source.meter.read_latency_s, source.meter.period_s, len(energy_j)
+    pause_s = period_s / 100 if latency_s < period_s / 100 else 0.0
+    if times_s is None:  # version 1: the tick of the first device that takes part; that of the others is not known
+        lead = next(i for i, device in enumerate(source.hardware.devices) if device.participates)
+        return Edge([time_s] * n, [latency_s + pause_s if i == lead else period_s for i in range(n)], energy_j)
+    n_before = [sum(other_s < own_s for other_s in times_s) for own_s in times_s]
+    return Edge(times_s, [(n - k) * latency_s + pause_s for k in n_before], energy_j)
 
 
 class _Counter:
-    """The recorded counter on the virtual clock."""
+    """The recorded counter on the virtual clock: nothing but the readings that the run took."""
 
     method = "replay"
     ticks = True
@@ -220,51 +214,56 @@ class _Counter:
     def __init__(self, source: Record, clock: VirtualClock, measurement: Measurement, where: str) -> None:
         self.clock: Clock = clock
         self._virtual = clock
+        self.n_devices = len(source.hardware.devices)
         self.period_s, self.resolution_j = source.meter.period_s, source.meter.resolution_j
-        self._latency_s = max(source.meter.read_latency_s, _LATENCY_MIN_PERIODS * self.period_s)
         self._source, self._zero_s, self._where = source, source.monotonic_started_s, where
         self._edges = _edges(source, measurement)
-        self._ticks = _ticks(source, self._edges)
-        self._times_s = [tick.time_s for tick in self._ticks]
-        self._half_s = 0.0  # half the read that ended on an edge; the next one mirrors it
+        self._is_read = False
 
     def read(self) -> Reading:
-        """What the recorded counter showed; near an edge, one read ends on it and the next begins there."""
-        now_s = self.clock.now() - self._zero_s
-        if self._half_s:
-            return self._read_after(self._edges.pop(0))
-        if self._edges and self._edges[0].time_s - now_s <= 2 * self._latency_s:
-            return self._read_before(self._edges[0], now_s)
-        if not self._edges and now_s < self._source.process_ended_s:  # the last read of the run
-            half_s = self._source.process_ended_s - now_s
-            return self._reading(now_s + half_s, half_s, _known(self._source.counter_ended_j))
-        return self._reading(now_s + self._latency_s / 2, self._latency_s / 2)
+        """The first reading of the run, then the last."""
+        energy_j = self._source.counter_ended_j if self._is_read else self._source.counter_started_j
+        if self._is_read:
+            self._virtual.until(self._zero_s + self._source.process_ended_s)
+        self._is_read = True
+        return Reading(self.clock.now(), self._source.meter.read_latency_s, _known(energy_j))
 
-    def _read_before(self, edge: _Tick, now_s: float) -> Reading:
-        if edge.time_s <= now_s:
+    def read_one(self, device: int) -> Reading:
+        """One device of :meth:`read`."""
+        reading = self.read()
+        return Reading(reading.time_s, reading.latency_s, [reading.energy_j[device]])
+
+    def next_edge(self) -> Edge:
+        """The next recorded edge; returns when the recorded run went on.
+
+        Raises
+        ------
+        RecordError
+            If there is none, or it is past.
+        """
+        now_s = self.clock.now() - self._zero_s
+        if not self._edges:
+            raise _asks_for_more(self._where)
+        recorded = self._edges.pop(0)
+        edge = recorded.edge
+        if now_s >= min(edge.device_time_s):
             raise RecordError(
                 self._where,
                 f"the replay waits for a tick at {now_s:.3f} s, which came at {edge.time_s:.3f} s",
                 "work that ends as recorded",
                 SAME_SETTINGS,
             )
-        resumed_s = edge.time_s + self._latency_s if edge.resumed_s is None else edge.resumed_s
-        room_s = min(edge.time_s - now_s, resumed_s - edge.time_s, self._latency_s)
-        self._half_s = max(room_s, 1e-6) / 2
-        return self._reading(edge.time_s - self._half_s, self._half_s)
+        self._virtual.until(self._zero_s + max(edge.time_s, recorded.resumed_s or 0.0))
+        return Edge([self._zero_s + time_s for time_s in edge.device_time_s], edge.blur_s, edge.energy_j)
 
-    def _read_after(self, edge: _Tick) -> Reading:
-        reading = self._reading(edge.time_s + self._half_s, self._half_s, edge.energy_j)
-        self._half_s = 0.0
-        if edge.resumed_s is not None:
-            self._virtual.until(self._zero_s + edge.resumed_s)
-        return reading
 
-    def _reading(self, middle_s: float, half_s: float, energy_j: list[float] | None = None) -> Reading:
-        self._virtual.until(self._zero_s + middle_s + half_s)
-        shown = self._ticks[max(0, bisect.bisect_right(self._times_s, middle_s) - 1)]
-        # With its true length a short read would make the meter pause between two reads, past the edge.
-        return Reading(self._zero_s + middle_s, self._latency_s, list(energy_j or shown.energy_j))
+def _asks_for_more(where: str) -> RecordError:
+    return RecordError(
+        where,
+        "the replay asks for more than was recorded",
+        "the windows and the warm-up of the recorded run",
+        SAME_SETTINGS,
+    )
 
 
 # --- sampler, CodeCarbon, engine -----------------------------------------------------------------
@@ -278,6 +277,10 @@ class _Sampler:
 
     def start(self) -> None:
         """Do nothing."""
+
+    def checks(self) -> list[DeviceCheck]:
+        """None: the record's own are kept."""
+        return []
 
     def stop(self) -> Trace:
         """The trace, back on the monotonic clock."""
@@ -317,7 +320,15 @@ class _Engine:
 
     def __init__(self, source: Record, clock: VirtualClock, where: str) -> None:
         self._source, self._clock, self._where = source, clock, where
-        self._durations_s = iter([d for i in source.intervals for d in i.iteration_duration_s])
+        # The record tells the waiting of an interval, not of each iteration: the first stands for all.
+        self._iterations_s = iter(
+            [
+                (duration_s, (i.waited_s or 0.0) if number == 0 else 0.0)
+                for i in source.intervals
+                for number, duration_s in enumerate(i.iteration_duration_s)
+            ]
+        )
+        self._n_iterations = self._n_awaited = 0
 
     def _end_s(self, phase: Phase) -> float | None:
         ends_s = [i.work_ended_s for i in self._source.intervals if i.phase == phase]
@@ -340,12 +351,7 @@ class _Engine:
         """
         if self._source.status == "out_of_memory":
             raise OutOfDeviceMemory(self._source.status_detail or "")
-        raise RecordError(
-            self._where,
-            "the replay asks for more than was recorded",
-            "the windows and the warm-up of the recorded run",
-            SAME_SETTINGS,
-        )
+        raise _asks_for_more(self._where)
 
     def load(self) -> None:
         """Until the recorded end of loading."""
@@ -355,20 +361,29 @@ class _Engine:
         """Until the recorded end of the warm-up."""
         self._until_end_of("warmup")
 
-    def iterate(self) -> Generated:
-        """As long as the next recorded iteration."""
-        duration_s = next(self._durations_s, None)
+    def prime(self, n_tokens: int) -> None:
+        """Nothing: the record's iterations come after it."""
+
+    def iterate(self, *, waiting: bool) -> Generated:
+        """As long as the next recorded iteration, its waiting included."""
+        duration_s, waited_s = next(self._iterations_s, (None, 0.0))
         if duration_s is None:
             self._run_dry()
         else:
             self._clock.sleep(duration_s)
-        n_tokens = n_requested(self._source.levels)
-        return Generated(n_tokens, n_tokens)
+        number = self._n_awaited if waiting else self._n_iterations
+        self._n_awaited, self._n_iterations = self._n_awaited + waiting, self._n_iterations + 1
+        levels = self._source.levels
+        n_tokens = n_prompts_of(levels, number) * levels.n_output_tokens
+        return Generated(n_tokens, n_tokens, waited_s)
 
-    def device_uuid(self) -> str | None:
-        """The recorded device."""
-        return next(device.uuid_hash for device in self._source.hardware.devices if device.participates)
+    def device_uuids(self) -> list[str]:
+        """The recorded devices."""
+        return [device.uuid_hash for device in self._source.hardware.devices if device.participates]
 
-    def memory_peak_bytes(self) -> int | None:
-        """The recorded peak."""
-        return next((peak for peak in self._source.memory.device_peak_bytes if peak is not None), None)
+    def memory_peak_bytes(self) -> list[int]:
+        """Nothing: the record's own are kept."""
+        return []
+
+    def close(self) -> None:
+        """Nothing was started."""

@@ -1,27 +1,32 @@
-"""One run, from a fresh process to its record: idle, load, warm up, windows, record."""
+"""One run, from a fresh process to its record: rest, idle, load, warm up, windows, record."""
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from inference_energy import __version__, provenance
 from inference_energy.config import Campaign, ModelFacts, ResolvedCampaign, Setting
 from inference_energy.design import Run
-from inference_energy.errors import MeterError, TokenCountError
-from inference_energy.measure.devices import DeviceSet
-from inference_energy.measure.engines import Engine, Generated, OutOfDeviceMemory
+from inference_energy.errors import MeterError
+from inference_energy.measure.audit import Audited
+from inference_energy.measure.devices import DeviceSet, check_devices
+from inference_energy.measure.engines import Engine, OutOfDeviceMemory
 from inference_energy.measure.findings import warnings_of
 from inference_energy.measure.meter import Clock, Counter
 from inference_energy.measure.recorder import Recorder, shifted
+from inference_energy.measure.rest import wait_until_rested
 from inference_energy.measure.sampler import Companion, Sampler
 from inference_energy.measure.steady import warm_up
+from inference_energy.measure.windows import Plan
 from inference_energy.measure.workload import Prompts
 from inference_energy.records import (
+    DeviceCheck,
     Hardware,
     Identity,
     Launch,
@@ -31,7 +36,7 @@ from inference_energy.records import (
     Provenance,
     Record,
     Software,
-    Tokens,
+    Start,
     Workload,
 )
 
@@ -47,6 +52,8 @@ class Bench:
     ----------
     read_latency_s : float
         Median time of one read of the counter, from the qualification.
+    idle_power_w : float or None
+        Of a rested GPU, from the qualification.
     qualification : str or None
         Name of the sitting's qualification.
     """
@@ -58,12 +65,13 @@ class Bench:
     devices: DeviceSet
     hardware: Hardware
     read_latency_s: float
+    idle_power_w: float | None
     sitting: str
     qualification: str | None
 
     @property
     def lead(self) -> int:
-        """Index of the device that takes part."""
+        """Index of the first device that takes part."""
         return self.devices.lead
 
 
@@ -77,6 +85,7 @@ class Origin:
     parent_cuda_initialised: bool | None = None
     replay_of: str | None = None
     command: str | None = None
+    attempt: int = 1
 
 
 @dataclass
@@ -85,6 +94,8 @@ class _Progress:
 
     status: Literal["ok", "out_of_memory"] = "ok"
     detail: str | None = None
+    start: Start | None = None
+    checks: list[DeviceCheck] = field(default_factory=list)
     bare_idle_s: float = 0.0
     load_started_s: float = 0.0
     first_iteration_s: float | None = None
@@ -128,38 +139,38 @@ def measure_run(
     started_at = provenance.now_utc()
     started = bench.counter.read()
     bench.sampler.start()
-    recorder = Recorder(bench.counter, bench.companion, bench.lead)
+    recorder = Recorder(bench.counter, bench.companion)
     if bench.counter.method == "codecarbon_estimate":
         recorder.follow(n_laps_before=1)  # the reading at the start was a lap
     progress = _Progress()
     engine: Engine | None = None
     try:
-        recorder.open()
-        opened_s = recorder.last_edge().time_s
-        _idle(recorder, bench, resolved.campaign.measurement.idle_s, "idle")
-        progress.bare_idle_s = recorder.last_edge().time_s - opened_s
-        progress.load_started_s = bench.clock.now()
+        _begin(recorder, bench, resolved.campaign, progress)
         engine = make_engine()
         _work(engine, recorder, bench, run, resolved, progress)
     except OutOfDeviceMemory as error:
         progress.status, progress.detail = "out_of_memory", str(error)
-    memory_peak = engine.memory_peak_bytes() if engine else None
+    peaks = engine.memory_peak_bytes() if engine else []
     ended = bench.counter.read()
+    progress.checks.append(_check(bench, "after"))
     trace, laps = bench.sampler.stop(), bench.companion.laps()
+    if engine is not None:
+        engine.close()
     zero_s = origin.started_s
     intervals = recorder.intervals(trace, laps, zero_s)
     trace = shifted(trace, zero_s)
-    tolerance_fraction = resolved.campaign.measurement.counter_power_tolerance_fraction
+    checks = _checks(progress.checks, bench.sampler.checks(), zero_s)
     return Record(
-        schema_version=1,
+        schema_version=2,
         identity=_identity(run, bench, started_at),
         status=progress.status,
         status_detail=progress.detail,
+        n_attempts=origin.attempt,
         levels=run.levels,
         workload=_workload(run.levels, prompts, resolved.campaign.seed),
         hardware=bench.hardware,
         meter=_meter(bench),
-        launch=_launch(origin, progress),
+        launch=_launch(run.levels, origin, progress),
         process_started_s=0.0,
         process_ended_s=ended.time_s - zero_s,
         monotonic_started_s=zero_s,
@@ -167,11 +178,45 @@ def measure_run(
         counter_ended_j=list(ended.energy_j),
         intervals=intervals,
         trace=trace,
-        memory=_memory(memory_peak, bench),
+        device_checks=checks,
+        memory=_memory(peaks, bench),
         software=software(bench.devices.driver),
-        provenance=_provenance(run.levels, resolved, origin),
-        warnings=warnings_of(intervals, trace, bench.lead, tolerance_fraction, bench.counter.method),
+        provenance=provenance_of(run.levels, resolved, origin),
+        warnings=warnings_of(
+            intervals,
+            trace,
+            bench.lead,
+            resolved.campaign.measurement.counter_power_tolerance_fraction,
+            bench.counter.method,
+            start=progress.start,
+            checks=checks,
+            takes_part=bench.devices.takes_part,
+            alone=run.levels.neighbours == "none",
+        ),
     )
+
+
+def _begin(recorder: Recorder, bench: Bench, campaign: Campaign, progress: _Progress) -> None:
+    """Wait until the GPUs have rested, prove who is there, and measure an idle stretch."""
+    progress.start = wait_until_rested(bench.devices, campaign.measurement.start, bench.idle_power_w, bench.clock)
+    progress.checks.append(_check(bench, "before"))
+    recorder.open()
+    opened_s = recorder.last_edge().time_s
+    _idle(recorder, bench, campaign.measurement.idle_s, "idle")
+    progress.bare_idle_s = recorder.last_edge().time_s - opened_s
+    progress.load_started_s = bench.clock.now()
+
+
+def _check(bench: Bench, moment: Literal["before", "after"]) -> DeviceCheck:
+    return check_devices(bench.devices, moment, bench.clock.now(), os.getpid())
+
+
+def _checks(ours: list[DeviceCheck], sampled: list[DeviceCheck], zero_s: float) -> list[DeviceCheck]:
+    """Those of the run and the one that the sampler took nearest the middle of it, on the run's clock."""
+    middle_s = (ours[0].time_s + ours[-1].time_s) / 2
+    during = sorted(sampled, key=lambda check: abs(check.time_s - middle_s))[:1]
+    everything = sorted([*ours, *during], key=lambda check: check.time_s)
+    return [check.model_copy(update={"time_s": check.time_s - zero_s}) for check in everything if check.devices]
 
 
 def _identity(run: Run, bench: Bench, started_at: str) -> Identity:
@@ -209,21 +254,24 @@ def _work(
     """Load, warm up, measure the windows, idle once more."""
     campaign, levels = resolved.campaign, run.levels
     engine.load()
-    _require_device(engine, bench)
+    _require_devices(engine, bench)
     recorder.close("load", 0, bench.clock.now())
     progress.first_iteration_s = bench.clock.now()
+    audited = Audited(engine, levels, run.run_id)
+    durations_s: list[float] = []
     if levels.warmup == "steady":
-        durations_s = warm_up(
-            lambda: _audited(engine, levels, run.run_id), campaign.measurement.warm_up, bench.clock, f"run {run.run_id}"
-        )
-        tokens = _tokens(levels, [n_requested(levels)] * len(durations_s))
-        recorder.close("warmup", 0, bench.clock.now(), durations_s, tokens)
+        rule = campaign.measurement.warm_up
+        if rule.n_priming_tokens:
+            engine.prime(rule.n_priming_tokens)
+        durations_s = warm_up(lambda: audited.iterate(waiting=False), rule, bench.clock, f"run {run.run_id}")
+        recorder.close("warmup", 0, bench.clock.now(), durations_s, audited.tokens())
     else:
         engine.forward_passes(N_FORWARD_PASSES)
         recorder.close("warmup", 0, bench.clock.now())
     _follow_codecarbon(recorder, bench)
+    plan = Plan(levels, campaign.measurement, durations_s[-1] if durations_s else None)
     for index in range(campaign.measurement.n_windows):
-        _window(engine, recorder, bench, run, campaign, index)
+        _window(audited, recorder, bench, plan, index)
     _idle(recorder, bench, campaign.measurement.idle_loaded_s, "idle_loaded")
 
 
@@ -237,71 +285,36 @@ def _follow_codecarbon(recorder: Recorder, bench: Bench) -> None:
         recorder.open()
 
 
-def _window(engine: Engine, recorder: Recorder, bench: Bench, run: Run, campaign: Campaign, index: int) -> None:
-    """Whole iterations until the window is long enough."""
+def _window(audited: Audited, recorder: Recorder, bench: Bench, plan: Plan, index: int) -> None:
+    """Whole iterations until the window is full."""
     durations_s: list[float] = []
-    requested: list[int] = []
     opened_s = recorder.last_edge().time_s
     now_s = bench.clock.now()
-    while now_s - opened_s < campaign.measurement.window_min_s:
+    while not plan.full(index, len(durations_s), now_s - opened_s):
         begun_s = now_s
-        requested.append(_audited(engine, run.levels, run.run_id))
+        audited.iterate(waiting=True)
         now_s = bench.clock.now()
         durations_s.append(now_s - begun_s)
-    recorder.close("window", index, now_s, durations_s, _tokens(run.levels, requested))
+    recorder.close("window", index, now_s, durations_s, audited.tokens(), waited_s=audited.waited_s())
 
 
-def n_requested(levels: Setting) -> int:
-    """Output tokens that one iteration asks for."""
-    return levels.n_prompts_per_iteration * levels.n_output_tokens
-
-
-def _audited(engine: Engine, levels: Setting, run_id: str) -> int:
-    """One iteration whose token counts agree; returns the tokens asked for.
-
-    Raises
-    ------
-    TokenCountError
-        If they do not.
-    """
-    generated: Generated = engine.iterate()
-    requested = n_requested(levels)
-    if not requested == generated.n_tokens == generated.n_non_padding_tokens:
-        raise TokenCountError(
-            f"run {run_id}",
-            f"{generated.n_tokens} tokens generated, of which {generated.n_non_padding_tokens} are no padding",
-            f"{requested} of each",
-            "A sequence ended early, or the engine pads: energy per token would be wrong",
-        )
-    return requested
-
-
-def _tokens(levels: Setting, requested: list[int]) -> Tokens:
-    total = sum(requested)
-    n_input = levels.n_prompts_per_iteration * levels.n_input_tokens * len(requested)
-    return Tokens(
-        n_input_tokens=n_input, n_tokens_requested=total, n_tokens_generated=total, n_tokens_non_padding=total
-    )
-
-
-def _require_device(engine: Engine, bench: Bench) -> None:
-    """The GPU that works must be the one that is metered."""
-    uuid = engine.device_uuid()
-    metered = bench.devices.uuids[bench.lead]
-    if uuid is not None and uuid != metered:
+def _require_devices(engine: Engine, bench: Bench) -> None:
+    """The GPUs that work must be those that are metered as taking part."""
+    working = engine.device_uuids()
+    metered = [bench.devices.uuids[index] for index in bench.devices.takes_part]
+    if working and sorted(working) != sorted(metered):
         raise MeterError(
             "device set",
-            f"the engine runs on {uuid}, the meter reads {metered}",
-            "the same GPU",
-            "Set CUDA_DEVICE_ORDER=PCI_BUS_ID and CUDA_VISIBLE_DEVICES",
+            f"the engine runs on {', '.join(working)}, the meter reads {', '.join(metered)}",
+            "the same GPUs",
+            "Set CUDA_DEVICE_ORDER=PCI_BUS_ID, and CUDA_VISIBLE_DEVICES to GPUs that are free",
         )
 
 
 def _workload(levels: Setting, prompts: Prompts, seed: int) -> Workload:
-    n_prompts = levels.n_prompts_per_iteration
     return Workload(
-        n_prompts=n_prompts,
-        n_batches=-(-n_prompts // levels.batch_size),
+        n_prompts=levels.n_prompts_answered_per_pass,
+        n_batches=levels.n_batches_per_pass,
         n_input_tokens=levels.n_input_tokens,
         n_output_tokens=levels.n_output_tokens,
         n_non_padding_input_tokens=prompts.n_non_padding_tokens,
@@ -311,9 +324,11 @@ def _workload(levels: Setting, prompts: Prompts, seed: int) -> Workload:
     )
 
 
-def _launch(origin: Origin, progress: _Progress) -> Launch:
+def _launch(levels: Setting, origin: Origin, progress: _Progress) -> Launch:
+    rested_s = progress.start.waited_s if progress.start else 0.0
+
     def since_start_s(moment_s: float) -> float:
-        return moment_s - origin.started_s - progress.bare_idle_s
+        return moment_s - origin.started_s - progress.bare_idle_s - rested_s
 
     first_s = progress.first_iteration_s
     return Launch(
@@ -322,13 +337,18 @@ def _launch(origin: Origin, progress: _Progress) -> Launch:
         started_to_first_iteration_s=None if first_s is None else since_start_s(first_s),
         parent_n_device_files=origin.parent_n_device_files,
         parent_cuda_initialised=origin.parent_cuda_initialised,
+        n_processes=levels.n_gpus,
+        start=progress.start,
     )
 
 
-def _memory(device_peak_bytes: int | None, bench: Bench) -> Memory:
+def _memory(peaks_bytes: list[int], bench: Bench) -> Memory:
+    """Peaks by metered device; the host's is that of the largest process."""
     peaks: list[int | None] = [None] * len(bench.hardware.devices)
-    peaks[bench.lead] = device_peak_bytes
-    return Memory(device_peak_bytes=peaks, host_peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    for index, peak_bytes in zip(bench.devices.takes_part, peaks_bytes, strict=False):
+        peaks[index] = peak_bytes
+    host_kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return Memory(device_peak_bytes=peaks, host_peak_bytes=host_kib * 1024)
 
 
 def software(driver: str | None) -> Software:
@@ -346,7 +366,7 @@ def software(driver: str | None) -> Software:
     )
 
 
-def _provenance(levels: Setting, resolved: ResolvedCampaign, origin: Origin) -> Provenance:
+def provenance_of(levels: Setting, resolved: ResolvedCampaign, origin: Origin) -> Provenance:
     commit, dirty = provenance.commit()
     facts: ModelFacts = resolved.models[levels.model]
     revision = facts.revision.value if levels.weights == "hub" and facts.revision else None

@@ -19,13 +19,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from inference_energy.errors import MeterError
-from inference_energy.measure.devices import DeviceSet
-from inference_energy.measure.meter import Clock, Reading, SystemClock
-from inference_energy.records import CodeCarbonEnergy, Trace
+from inference_energy.measure.devices import DeviceSet, check_devices, powers_w, quietly, temperature_c
+from inference_energy.measure.meter import Clock, Polled, Reading, SystemClock
+from inference_energy.records import CodeCarbonEnergy, DeviceCheck, Trace
 from inference_energy.units import joules_from_kwh
 
 #: How often the slow quantities (clocks, temperature, processes) are read, in fast samples.
 SLOW_EVERY = 10
+#: How often every visible GPU is checked for who uses it.
+CHECK_EVERY_S = 2.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -67,6 +69,9 @@ class Sampler(Protocol):
 
     def stop(self) -> Trace:
         """End, and return all samples on the monotonic clock."""
+
+    def checks(self) -> list[DeviceCheck]:
+        """What was seen of every visible GPU meanwhile; known once sampling has ended."""
 
 
 class Companion(Protocol):
@@ -126,19 +131,20 @@ class _Helper:
 
 
 class NvmlSampler:
-    """Samples NVML in a process of its own.
+    """Samples NVML in a process of its own, and looks now and then who uses the machine's GPUs.
 
     Parameters
     ----------
     devices : DeviceSet
-        All of them are sampled, whether they take part or not.
+        All metered devices are sampled, whether they take part or not.
     period_s : float
         Aim for the spacing of samples; a slow driver makes it longer.
     """
 
     def __init__(self, devices: DeviceSet, period_s: float) -> None:
-        self._devices, self._period_s = devices, period_s
+        self._devices, self._period_s, self._pid = devices, period_s, os.getpid()
         self._helper: _Helper | None = None
+        self._checks: list[DeviceCheck] = []
 
     def start(self) -> None:
         """Fork the sampling process; returns once it samples."""
@@ -149,7 +155,7 @@ class NvmlSampler:
         """End, and return all samples on the monotonic clock."""
         if self._helper is None:
             return empty_trace()
-        fast, slow = self._helper.ask("stop", 30)
+        fast, slow, self._checks = self._helper.ask("stop", 30)
         self._helper.end()
         n = len(self._devices.names)
         series = [[[row[1 + kind][i] for row in fast] for i in range(n)] for kind in range(3)]
@@ -168,66 +174,54 @@ class NvmlSampler:
             n_other_processes=slow_series[5],
         )
 
-    def _sample(self, pipe: Connection) -> None:
-        import pynvml
+    def checks(self) -> list[DeviceCheck]:
+        """Every visible GPU, each `CHECK_EVERY_S` from the start to :meth:`stop`."""
+        return self._checks
 
-        pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(len(self._devices.names))]
+    def _sample(self, pipe: Connection) -> None:
+        devices = self._devices.reopened()
+        handles, participates = devices.handles, devices.participates
         clock = SystemClock()
         fast: list[tuple[Any, ...]] = []
         slow: list[tuple[Any, ...]] = []
-        next_s = clock.now()
+        checks: list[DeviceCheck] = []
+        next_s = next_check_s = clock.now()
         while True:
             fast.append((clock.now(), *zip(*(_fast_sample(h) for h in handles), strict=True)))
             if len(fast) % SLOW_EVERY == 1:
-                slow.append((clock.now(), *zip(*(_slow_sample(h) for h in handles), strict=True)))
+                slow.append((clock.now(), *zip(*map(_slow_sample, handles, participates), strict=True)))
+            if clock.now() >= next_check_s:
+                next_check_s = clock.now() + CHECK_EVERY_S
+                checks.append(check_devices(devices, "during", clock.now(), self._pid))
             next_s = max(next_s + self._period_s, clock.now())
             if pipe.poll(max(0.0, next_s - clock.now())):
                 if pipe.recv() == "stop":
-                    pipe.send((fast, slow))
+                    pipe.send((fast, slow, checks))
                     return
                 pipe.send("ready")
-
-
-def _quiet(read: Callable[..., Any], *arguments: Any) -> Any:
-    import pynvml
-
-    try:
-        return read(*arguments)
-    except pynvml.NVMLError:
-        return None
 
 
 def _fast_sample(handle: Any) -> tuple[float | None, float | None, float | None]:
     """Counter in J, instant power in W, one-second average in W."""
     import pynvml
 
-    energy_mj = _quiet(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
-    fields = (
-        _quiet(
-            pynvml.nvmlDeviceGetFieldValues,
-            handle,
-            [pynvml.NVML_FI_DEV_POWER_INSTANT, pynvml.NVML_FI_DEV_POWER_AVERAGE],
-        )
-        or []
-    )
-    watts = [value.value.uiVal / 1000 if value.nvmlReturn == 0 else None for value in fields] or [None, None]
-    return (None if energy_mj is None else energy_mj / 1000, watts[0], watts[1])
+    energy_mj = quietly(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+    return (None if energy_mj is None else energy_mj / 1000, *powers_w(handle))
 
 
-def _slow_sample(handle: Any) -> tuple[Any, ...]:
-    """SM clock, memory clock, temperature, utilisation, throttle reasons, processes beyond our own one."""
+def _slow_sample(handle: Any, participates: bool) -> tuple[Any, ...]:
+    """SM clock, memory clock, temperature, utilisation, throttle reasons, processes beyond the one of the run."""
     import pynvml
 
-    utilisation = _quiet(pynvml.nvmlDeviceGetUtilizationRates, handle)
-    processes = _quiet(pynvml.nvmlDeviceGetComputeRunningProcesses, handle)
+    utilisation = quietly(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    processes = quietly(pynvml.nvmlDeviceGetComputeRunningProcesses, handle)
     return (
-        _quiet(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
-        _quiet(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
-        _quiet(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+        quietly(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
+        quietly(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
+        temperature_c(handle),
         None if utilisation is None else utilisation.gpu / 100,
-        _quiet(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle),
-        None if processes is None else max(0, len(processes) - 1),
+        quietly(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle),
+        None if processes is None else max(0, len(processes) - int(participates)),
     )
 
 
@@ -241,19 +235,23 @@ class NoSampler:
         """An empty trace."""
         return empty_trace()
 
+    def checks(self) -> list[DeviceCheck]:
+        """None."""
+        return []
+
 
 class CodeCarbonCompanion:
     """CodeCarbon, offline, in a process of its own; one task an interval.
 
     Parameters
     ----------
-    gpu_ids : list of int
-        GPUs that take part; an empty list on a machine without.
+    gpu_ids : list of str
+        UUIDs of the GPUs that take part; an empty list on a machine without.
     country : str
         ISO code; it sets only the emissions, which we do not use.
     """
 
-    def __init__(self, gpu_ids: list[int], country: str) -> None:
+    def __init__(self, gpu_ids: list[str], country: str) -> None:
         self._gpu_ids, self._country = gpu_ids, country
         self._helper: _Helper | None = None
 
@@ -340,11 +338,12 @@ class CodeCarbonCompanion:
         )
 
 
-class CodeCarbonCounter:
+class CodeCarbonCounter(Polled):
     """CodeCarbon's estimate of CPU and RAM energy as a counter: the last resort, named as such."""
 
     method = "codecarbon_estimate"
     ticks = False
+    n_devices = 1
 
     def __init__(self, companion: CodeCarbonCompanion, clock: Clock) -> None:
         self._companion, self.clock = companion, clock
@@ -358,3 +357,7 @@ class CodeCarbonCounter:
         self._total_j += lap.cpu_energy_j + lap.ram_energy_j
         ended_s = self.clock.now()
         return Reading((started_s + ended_s) / 2, ended_s - started_s, [self._total_j])
+
+    def read_one(self, device: int) -> Reading:  # noqa: ARG002 - there is one
+        """As :meth:`read`."""
+        return self.read()

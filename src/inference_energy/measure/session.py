@@ -1,24 +1,25 @@
-"""What a fresh measuring process does: qualify if this sitting has not yet, lock, measure, record."""
+"""What a fresh measuring process does: claim its GPUs, qualify them if this sitting has not yet, measure, record."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from inference_energy import design
-from inference_energy.config import ResolvedCampaign, read_resolved
+from inference_energy.config import Campaign, ResolvedCampaign, read_resolved
 from inference_energy.design import Run
 from inference_energy.errors import MeterError
 from inference_energy.measure import qualify
-from inference_energy.measure.devices import DeviceSet, describe, find_devices, lock, make_counter, require_idle
-from inference_energy.measure.engines import Engine, require_supported
+from inference_energy.measure.devices import DeviceSet, claim, describe, find_devices, make_counter, require_idle
+from inference_energy.measure.engines import Engine
 from inference_energy.measure.meter import Clock, Counter, SystemClock
 from inference_energy.measure.run import Bench, Origin, measure_run
 from inference_energy.measure.sampler import CodeCarbonCompanion, CodeCarbonCounter, NoSampler, NvmlSampler, Sampler
 from inference_energy.measure.workload import Prompts, prompts_for
-from inference_energy.records import write_record
+from inference_energy.records import Record, write_record
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Request:
     Attributes
     ----------
     action : {"measure", "qualify"}
-        One run, or the instrument's qualification.
+        One run, or the instrument's qualification on every GPU.
     campaign_file : str
         The resolved campaign.
     run_id : str
@@ -39,6 +40,10 @@ class Request:
         When the process was asked for, on the host's monotonic clock.
     command : str, optional
         What the user typed; a forked process has its parent's command line.
+    attempt : int
+        How often the run was started, this time included.
+    failure : str, optional
+        File for the reason if the run fails; without it the reason is only printed.
     """
 
     action: Literal["measure", "qualify"]
@@ -51,6 +56,8 @@ class Request:
     parent_n_device_files: int | None = None
     parent_cuda_initialised: bool | None = None
     command: str | None = None
+    attempt: int = 1
+    failure: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -67,43 +74,117 @@ def perform(request: Request) -> None:
     campaign_file = Path(request.campaign_file)
     resolved = read_resolved(campaign_file)
     clock = SystemClock()
-    devices = find_devices(resolved.campaign.measurement.device)
+    found = find_devices(resolved.campaign.measurement.device)
     if request.action == "qualify":
-        with lock(
-            devices, f"qualification of {resolved.campaign.name}", resolved.campaign.measurement.lock_wait_s, clock
-        ):
-            require_idle(devices, clock)
-            qualify.qualify(
-                Path(request.output),
-                resolved.campaign.name,
-                devices,
-                resolved.campaign.measurement,
-                Path(request.hardware_yaml),
-            )
+        _qualify_all(found, resolved.campaign, request, clock)
         return
     run = design.find(design.expand(resolved, request.campaign_file), request.run_id)
-    require_supported(run.levels)
-    holder = f"{run.campaign}/{run.run_id}"
-    with lock(devices, holder, resolved.campaign.measurement.lock_wait_s, clock):
+    holder, wait_s = f"{run.campaign}/{run.run_id}", resolved.campaign.measurement.lock_wait_s
+    with claim(found, run.levels.n_gpus, run.levels.neighbours == "none", holder, wait_s, clock) as devices:
         require_idle(devices, clock)
-        record = _measure(run, resolved, request, devices, clock)
+        started_s = request.started_s
+        if _qualify(devices, resolved.campaign, request):
+            started_s = clock.now()  # the run begins after it
+        record = _measure(run, resolved, request, devices, clock, started_s)
         write_record(Path(request.output), record)
     if record.meter.qualification:
         os.utime(qualifications(campaign_file) / record.meter.qualification)  # the sitting goes on
 
 
-def _measure(run: Run, resolved: ResolvedCampaign, request: Request, devices: DeviceSet, clock: Clock) -> Any:
+# --- qualification -------------------------------------------------------------------------------
+
+
+def _qualify_all(found: DeviceSet, campaign: Campaign, request: Request, clock: Clock) -> None:
+    """Qualify every GPU that may be claimed anew, all at once, as runs go side by side."""
+    holder = f"qualification of {campaign.name}"
+    with claim(found, len(found.claimable), False, holder, campaign.measurement.lock_wait_s, clock) as devices:
+        require_idle(devices, clock)
+        sitting = qualify.new_sitting(Path(request.output), devices)
+        _qualify_each(devices, list(devices.takes_part), campaign, request, sitting)
+
+
+def _qualify(devices: DeviceSet, campaign: Campaign, request: Request) -> bool:
+    """Qualify those of a run's GPUs that this sitting has not qualified yet; True if there were any."""
+    folder = qualifications(Path(request.campaign_file))
+    missing = [i for i in devices.takes_part if qualify.current(folder, devices.only(i)) is None]
+    if missing:
+        _qualify_each(devices, missing, campaign, request, qualify.new_sitting(folder, devices))
+    return bool(missing)
+
+
+def _qualify_each(devices: DeviceSet, chosen: list[int], campaign: Campaign, request: Request, sitting: str) -> None:
+    """One process a GPU, since qualifying puts it under load: this process must stay clear of any GPU."""
+    folder = qualifications(Path(request.campaign_file))
+    context = multiprocessing.get_context("fork")
+
+    def qualify_one(device: DeviceSet) -> None:
+        _see_only(device)
+        qualify.qualify(folder, campaign.name, device.reopened(), campaign.measurement, Path(request.hardware_yaml), sitting)
+
+    processes = [context.Process(target=qualify_one, args=(devices.only(index),)) for index in chosen]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    n_failed = sum(process.exitcode != 0 for process in processes)
+    if n_failed:
+        raise MeterError(
+            f"campaign {campaign.name}",
+            f"{n_failed} of {len(processes)} devices could not be qualified; the reason is above",
+            "an instrument that holds what it promises",
+        )
+
+
+def _see_only(devices: DeviceSet) -> None:
+    """Let CUDA, which has not started yet, see the GPUs that take part, in this order."""
+    if devices.kind == "gpu":
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices.uuids[index] for index in devices.takes_part)
+
+
+# --- measuring -----------------------------------------------------------------------------------
+
+
+def _measure(
+    run: Run, resolved: ResolvedCampaign, request: Request, devices: DeviceSet, clock: Clock, started_s: float
+) -> Record:
     measurement = resolved.campaign.measurement
     path = qualify.current(qualifications(Path(request.campaign_file)), devices)
     if path is None:
-        raise MeterError(
-            f"campaign {run.campaign}",
-            "the instrument is not qualified for this sitting",
-            "",
-            "Run inference-energy qualify, or inference-energy measure, which does it",
-        )
+        raise MeterError(f"campaign {run.campaign}", "the qualification just made is gone", "", "Run again")
     qualified = qualify.read(path)
-    companion = CodeCarbonCompanion([devices.lead] if devices.kind == "gpu" else [], measurement.codecarbon_country)
+    _see_only(devices)
+    counter, companion = _meter(devices, measurement.codecarbon_country, clock)
+    counter.period_s, counter.resolution_j = qualified.period_s, qualified.resolution_j
+    sampler: Sampler = NvmlSampler(devices, measurement.sample_period_s) if devices.handles else NoSampler()
+    bench = Bench(
+        clock=clock,
+        counter=counter,
+        sampler=sampler,
+        companion=companion,
+        devices=devices,
+        hardware=describe(devices),
+        read_latency_s=qualified.read_latency_s,
+        idle_power_w=qualified.idle_power_w,
+        sitting=qualified.sitting,
+        qualification=path.name,
+    )
+    prompts = prompts_for(run.levels, resolved.models[run.levels.model], resolved.campaign.seed)
+    origin = Origin(
+        request.launcher,
+        started_s,
+        request.parent_n_device_files,
+        request.parent_cuda_initialised,
+        command=request.command,
+        attempt=request.attempt,
+    )
+    return measure_run(run, resolved, bench, origin, prompts, lambda: _engine(run, resolved, prompts, devices))
+
+
+def _meter(devices: DeviceSet, country: str, clock: Clock) -> tuple[Counter, CodeCarbonCompanion]:
+    """The best counter there is, and CodeCarbon beside it."""
+    gpu_ids = [devices.uuids[index] for index in devices.takes_part] if devices.kind == "gpu" else []
+    companion = CodeCarbonCompanion(gpu_ids, country)
     companion.start()
     counter: Counter | None = make_counter(devices, clock)
     if counter is None:
@@ -115,37 +196,13 @@ def _measure(run: Run, resolved: ResolvedCampaign, request: Request, devices: De
                 "Install the NVIDIA driver, or make /sys/class/powercap/intel-rapl:0/energy_uj readable",
             )
         counter = CodeCarbonCounter(companion, clock)
-    counter.period_s, counter.resolution_j = qualified.period_s, qualified.resolution_j
-    sampler: Sampler = NvmlSampler(devices, measurement.sample_period_s) if devices.handles else NoSampler()
-    bench = Bench(
-        clock=clock,
-        counter=counter,
-        sampler=sampler,
-        companion=companion,
-        devices=devices,
-        hardware=describe(devices),
-        read_latency_s=qualified.read_latency_s,
-        sitting=qualified.sitting,
-        qualification=path.name,
-    )
-    prompts = prompts_for(run.levels, resolved.models[run.levels.model], resolved.campaign.seed)
-    origin = Origin(
-        request.launcher,
-        request.started_s,
-        request.parent_n_device_files,
-        request.parent_cuda_initialised,
-        command=request.command,
-    )
-    return measure_run(run, resolved, bench, origin, prompts, lambda: _engine(run, resolved, prompts, devices))
+    return counter, companion
 
 
 def _engine(run: Run, resolved: ResolvedCampaign, prompts: Prompts, devices: DeviceSet) -> Engine:
+    from inference_energy.measure.engines.several import SeveralProcesses
     from inference_energy.measure.engines.transformers import TransformersEngine
 
-    return TransformersEngine(
-        run.levels,
-        resolved.models[run.levels.model],
-        prompts,
-        resolved.campaign.seed,
-        "cuda" if devices.kind == "gpu" else "cpu",
-    )
+    make = TransformersEngine if run.levels.n_gpus == 1 else SeveralProcesses
+    facts, device = resolved.models[run.levels.model], "cuda" if devices.kind == "gpu" else "cpu"
+    return make(run.levels, facts, prompts, resolved.campaign.seed, device)

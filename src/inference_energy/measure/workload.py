@@ -19,7 +19,7 @@ FIRST_RANDOM_ID = 4
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of one iteration.
+    """The prompts of one pass.
 
     Attributes
     ----------
@@ -37,6 +37,14 @@ class Prompts:
         """Hash of ids and mask."""
         return hashlib.sha256(self.token_ids.tobytes() + self.attention_mask.tobytes()).hexdigest()
 
+    def share(self, levels: Setting, process: int) -> Prompts:
+        """The prompts that process number `process` answers: its part with replicas, else all."""
+        if levels.parallelism != "replicas":
+            return self
+        n = levels.n_prompts_per_process
+        part = slice(process * n, (process + 1) * n)
+        return Prompts(self.token_ids[part], self.attention_mask[part])
+
     @property
     def n_non_padding_tokens(self) -> int:
         """Tokens that are no padding, over all prompts."""
@@ -52,7 +60,7 @@ def prompts_for(levels: Setting, facts: ModelFacts, seed: int) -> Prompts:
         If the source is unknown, missing, or holds too few prompts.
     """
     kind, _, rest = levels.prompts.partition(":")
-    n = levels.n_prompts_per_iteration
+    n = levels.n_prompts_per_pass
     if kind == "random" and not rest:
         return random_prompts(n, levels.n_input_tokens, int(facts.shape["vocab_size"]), seed)
     if kind == "text":

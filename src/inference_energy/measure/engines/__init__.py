@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from inference_energy.config import Setting
-from inference_energy.errors import DesignError
-
 
 class OutOfDeviceMemory(Exception):  # noqa: N818 - a result of a run, not an error of ours
     """The setting does not fit the device: a result, kept as such."""
@@ -47,6 +44,8 @@ class Engine(Protocol):
     def iterate(self, *, waiting: bool) -> Generated:
         """One iteration: the next batch of every process, going round the prompts.
 
+        The first that waits begins a pass anew, and comes in the midst of traffic: a burst has just ended.
+
         Parameters
         ----------
         waiting : bool
@@ -61,26 +60,3 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """End the processes that it started."""
-
-
-def require_supported(levels: Setting) -> None:
-    """Refuse levels that can be planned but that this version does not measure.
-
-    Raises
-    ------
-    DesignError
-        Names factor and level.
-    """
-    unsupported = {
-        "precision": levels.precision in ("int8", "int4"),
-        "parallelism": levels.parallelism != "none",
-        "traffic": levels.traffic != "none",
-    }
-    for factor, refused in unsupported.items():
-        if refused:
-            raise DesignError(
-                f"{factor} = {getattr(levels, factor)!r}",
-                "can be planned but not yet measured",
-                "float32, tf32, float16, bfloat16 on one device without simulated traffic",
-                "Leave this setting out of a campaign that is to be measured",
-            )

@@ -1,0 +1,44 @@
+"""How many iterations fill a window."""
+
+from __future__ import annotations
+
+import math
+
+from inference_energy.config import Measurement, Setting
+from inference_energy.measure.traffic import expected_wait_s, period_batches
+
+
+class Plan:
+    """When a window is full.
+
+    Where all iterations are alike, a window is full once it is long enough. Where they are not (a
+    pause after every burst, a smaller batch at the end of a pass), the windows together hold whole
+    periods of that pattern, shared out evenly: each mean over the windows is then one over periods.
+
+    Parameters
+    ----------
+    levels : Setting
+        What is run.
+    measurement : Measurement
+        Number of windows and how long each must last.
+    duration_s : float or None
+        Of one warm iteration without waiting; None where none is known: then the shortest plan is
+        made of it, one iteration a window and whole periods.
+    """
+
+    def __init__(self, levels: Setting, measurement: Measurement, duration_s: float | None) -> None:
+        self._window_min_s, self._n_windows = measurement.window_min_s, measurement.n_windows
+        uneven = levels.n_prompts_per_process % levels.batch_size != 0
+        self.period = math.lcm(period_batches(levels), levels.n_batches_per_pass if uneven else 1)
+        per_iteration_s = (duration_s or math.inf) + expected_wait_s(levels)
+        n_least = max(self._n_windows, math.ceil(self._n_windows * self._window_min_s / per_iteration_s))
+        self.n_iterations = self.period * math.ceil(n_least / self.period)
+
+    def full(self, window: int, n_iterations: int, duration_s: float) -> bool:
+        """Whether `window` is full with `n_iterations` that took `duration_s` seconds."""
+        if self.period == 1:
+            return n_iterations > 0 and duration_s >= self._window_min_s
+        return n_iterations >= self._share(window + 1) - self._share(window)
+
+    def _share(self, window: int) -> int:
+        return self.n_iterations * window // self._n_windows
