@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import re
-import resource
 import signal
 import time
 from collections.abc import Callable
@@ -233,6 +232,3 @@ def _latest_qualification(request: Request) -> Qualification | None:
     return None if newest is None else qualify.read(newest)
 
 
-def _host_peak_bytes() -> int:
-    """Of this command: the only process that is left of the run."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
