@@ -160,7 +160,7 @@ def campaign_records(
     extra_devices: int = 0,
     n_lanes: int | None = None,
 ) -> list[Record]:
-    """SYNTHETIC records of every run of the design, one sitting per cycle.
+    """SYNTHETIC records of every run of the design, one sitting per traversal of the design.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def campaign_records(
     records: list[Record] = []
     machine = Machine([1000.0] * n_devices, [5000.0 + 100 * device for device in range(n_devices)])
     offset = STARTED
-    for _, cycle_runs in itertools.groupby(runs, key=lambda run: run.cycle):
+    for _, cycle_runs in itertools.groupby(runs, key=lambda run: run.traversal):
         machine.meet()
         for run in cycle_runs:
             noise = np.exp(rng.normal(0, cycle_cv) + rng.normal(0, window_cv, n_windows))
@@ -317,7 +317,7 @@ def _record(
                 "setting": run.setting,
                 "cycle": run.cycle,
                 "order": run.order,
-                "sitting": f"SYNTHETIC-{run.cycle}",
+                "sitting": f"SYNTHETIC-{run.traversal}",
                 "started_at_utc": started.isoformat(),
                 "ended_at_utc": (started + timedelta(seconds=ended_s)).isoformat(),
             },

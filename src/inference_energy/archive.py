@@ -9,8 +9,9 @@
   written: counters need it (1 mJ in 10^9 J), and compressed series of power gain little from less.
 
 ``SHA256SUMS`` covers it, ``campaign.yaml``, the sittings' ``qualification/*.json`` and the log of failed
-attempts (``attempts/<study>/<setting>.c<cycle>.jsonl``), in the format of ``sha256sum --check``. Data is sacred: an archived record comes from a real run, and nothing that
-is in an archive is dropped or changed when a later sitting is added to it.
+attempts (``attempts/<study>/<setting>.c<cycle>.jsonl``), in the format of ``sha256sum --check``. Data is
+sacred: an archived record comes from a real run, and nothing that is in an archive is dropped or changed
+when a later sitting is added to it.
 """
 
 from __future__ import annotations

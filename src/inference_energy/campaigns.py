@@ -71,8 +71,8 @@ class PlannedCampaign:
 
     @property
     def partial(self) -> bool:
-        """Whether some runs of the design are not asked for here."""
-        some = len(self.cycles) < self.resolved.campaign.n_cycles or self.portions is not None
+        """Whether some runs may lack a record: they are not asked for here, or the archive was made without them."""
+        some = self.archived or len(self.cycles) < self.resolved.campaign.n_cycles or self.portions is not None
         return some or self.n_left_out > 0
 
     def _fits(self, run: Run) -> bool:
@@ -177,9 +177,12 @@ def _require_archive(folder: Path) -> None:
 
 
 def keep_resolved(campaign: PlannedCampaign) -> Path:
-    """Save the resolved design beside the results, touching nothing that is up to date."""
+    """Save the resolved design beside the results, touching nothing that is up to date, and what is asked for of it."""
     path = campaign.folder / "campaign.yaml"
     text = campaign.resolved.dump()
     if not campaign.archived and (not path.exists() or path.read_text(encoding="utf-8") != text):
         write_text_atomically(path, text)
+    if not campaign.archived:  # progress counts these runs
+        asked_for = "".join(f"{run.run_id}\n" for run in campaign.runs)
+        write_text_atomically(campaign.folder / "logs" / "asked_for.txt", asked_for)
     return path

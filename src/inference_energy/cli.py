@@ -87,17 +87,15 @@ def _aggregate(options: argparse.Namespace) -> None:
 
 
 def _analyse(options: argparse.Namespace) -> None:
-    from inference_energy import config, design, questions, tables
+    from inference_energy import config, design, questions
 
-    runs = tables.read("runs", options.folder / "tables")
-    cycles = set(runs["cycle"])
     planned = design.expand(config.read_resolved(options.folder / "campaign.yaml"))
     statistics = questions.Statistics(
         confidence=options.confidence,
         n_bootstrap=options.n_bootstrap,
         seed=options.seed,
         margin_fraction=options.margin_fraction,
-        n_planned_runs=sum(run.cycle in cycles for run in planned),
+        n_planned_runs=len(planned),
     )
     questions.answer(options.question, options.folder / "tables", statistics)
 

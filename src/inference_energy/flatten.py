@@ -1,8 +1,7 @@
 """From one record to rows of tables: every derived number of a run is worked out here.
 
-Energies of a run and its windows are those of the devices that take part (gross); where an energy
-covers all metered devices, the column's description says so. Unknown stays missing: a sum over
-devices or windows is missing as soon as one of its terms is.
+Energies are those of the devices that take part (gross), unless the column's description says
+otherwise. Unknown stays missing: a sum is missing as soon as one of its terms is.
 """
 
 from __future__ import annotations
@@ -21,7 +20,10 @@ from inference_energy.readings import (
     cumulative_energy_j,
     floats,
     gpu_name,
+    idle_devices_energy_j,
     intervals_of,
+    per_iteration,
+    phase_at,
     power_taking_part_w,
     ratio,
     rest_energies_j,
@@ -31,11 +33,33 @@ from inference_energy.readings import (
     taking_part,
     taking_part_sum,
     total_of,
+    value_at,
 )
 from inference_energy.records import Interval, Phase, Record
 
 Row = dict[str, Any]
 
+_MEASURED = [
+    "energy_j_per_output_token",
+    "energy_net_j_per_output_token",
+    "energy_uncertainty_j_per_output_token",
+    "energy_codecarbon_j_per_output_token",
+    "throughput_tokens_per_s",
+    "power_mean_w",
+    "duration_s_per_step",
+    "window_cv",
+    "n_windows",
+    "n_iterations",
+    "n_warmup_iterations",
+    "n_output_tokens_measured",
+    "measured_s",
+    "waited_s",
+    "waited_fraction",
+    "energy_j",
+    "energy_idle_devices_j",
+    "counter_over_power_ratio",
+    "counter_over_codecarbon_gpu_ratio",
+]
 SAMPLE_BIN_S = 0.1  # the samples table holds at most ten a second
 
 
@@ -90,7 +114,7 @@ def iteration_rows(record: Record) -> list[Row]:
         # ASSUME: iterations follow each other without a pause from the interval's opening on.
         edges_s = interval.opened_s + np.concatenate([[0.0], np.cumsum(interval.iteration_duration_s)])
         energies_j = np.diff(cumulative_energy_j(record.trace.time_s, power_w, edges_s))
-        n_tokens, n_steps = _per_iteration(record, interval)
+        n_tokens, n_steps = per_iteration(record, interval)
         for duration_s, energy_j in zip(interval.iteration_duration_s, energies_j, strict=True):
             rows.append(
                 _key(record)
@@ -118,7 +142,7 @@ def sample_rows(record: Record) -> list[Row]:
     counts = np.bincount(bins)
     mean_times, mean_powers = (np.bincount(bins, weights=values) / counts for values in (times, power_w))
     return [
-        _key(record) | {"time_s": float(time_s), "phase": _phase_at(record, time_s), "power_w": float(power)}
+        _key(record) | {"time_s": float(time_s), "phase": phase_at(record, time_s), "power_w": float(power)}
         for time_s, power in zip(mean_times, mean_powers, strict=True)
     ]
 
@@ -147,9 +171,9 @@ def device_rows(record: Record) -> list[Row]:
             "monotonic_started_s": record.monotonic_started_s,
             "wall_s": record.process_ended_s - record.process_started_s,
             "sampled_from_s": record.trace.time_s[0] if record.trace.time_s else None,
-            "counter_started_j": _at(record.counter_started_j, index),
-            "counter_ended_j": _at(record.counter_ended_j, index),
-            "rest_energy_j": _at(rest_j.tolist(), index),
+            "counter_started_j": value_at(record.counter_started_j, index),
+            "counter_ended_j": value_at(record.counter_ended_j, index),
+            "rest_energy_j": value_at(rest_j.tolist(), index),
         }
         phases: tuple[Phase, ...] = ("idle", "load", "warmup", "window", "idle_loaded")
         for phase in phases:
@@ -171,10 +195,6 @@ def device_check_rows(record: Record) -> list[Row]:
         for check in record.device_checks
         for state in check.devices
     ]
-
-
-def _at(values: Sequence[float | None], index: int) -> float | None:
-    return values[index] if index < len(values) else None
 
 
 # --- parts of a run's row ------------------------------------------------------------------------
@@ -268,8 +288,7 @@ def _overhead(record: Record) -> Row:
         intervals = intervals_of(record, phase)
         row[f"{phase}_s"] = sum_or_missing([one.closed_s - one.opened_s for one in intervals])
         row[f"{phase}_energy_j"] = sum_or_missing([float(counter_energies_j(one).sum()) for one in intervals])
-    phases = ("idle", "idle_loaded")
-    for phase in phases:
+    for phase in ("idle", "idle_loaded"):
         intervals = intervals_of(record, phase)
         row[f"{phase}_power_w"] = taking_part_sum(record, counter_powers_w(intervals)) if intervals else math.nan
     return row | _start(record, row["idle_power_w"])
@@ -278,36 +297,14 @@ def _overhead(record: Record) -> Row:
 def _measured(record: Record, windows: Sequence[Row]) -> Row:
     """Numbers over all windows; missing without any."""
     if not windows:
-        return dict.fromkeys(
-            (
-                "energy_j_per_output_token",
-                "energy_net_j_per_output_token",
-                "energy_uncertainty_j_per_output_token",
-                "energy_codecarbon_j_per_output_token",
-                "throughput_tokens_per_s",
-                "power_mean_w",
-                "duration_s_per_step",
-                "window_cv",
-                "n_windows",
-                "n_iterations",
-                "n_warmup_iterations",
-                "n_output_tokens_measured",
-                "measured_s",
-                "waited_s",
-                "waited_fraction",
-                "energy_j",
-                "energy_idle_devices_j",
-                "counter_over_power_ratio",
-                "counter_over_codecarbon_gpu_ratio",
-            )
-        )
+        return dict.fromkeys(_MEASURED)
 
     def total(column: str) -> float:
         return float(sum(math.nan if row[column] is None else row[column] for row in windows))
 
     energy_j, measured_s, n_tokens = total("energy_j"), total("duration_s"), total("n_output_tokens_measured")
     intervals = intervals_of(record, "window")
-    n_steps = sum(_per_iteration(record, one)[1] * len(one.iteration_duration_s) for one in intervals)
+    n_steps = sum(per_iteration(record, one)[1] * len(one.iteration_duration_s) for one in intervals)
     idle_power_w = _overhead(record)["idle_power_w"]
     counter_j, waited_s = total("counter_energy_j"), total("waited_s")
     per_window = np.array([row["energy_j_per_output_token"] for row in windows])
@@ -321,7 +318,7 @@ def _measured(record: Record, windows: Sequence[Row]) -> Row:
         "energy_uncertainty_j_per_output_token": ratio(
             math.hypot(total("uncertainty_settling_j"), *(row["uncertainty_random_j"] for row in windows)), n_tokens
         ),
-        "energy_idle_devices_j": _idle_devices_energy_j(record, intervals),
+        "energy_idle_devices_j": idle_devices_energy_j(record, intervals),
         "waited_s": waited_s,
         "waited_fraction": ratio(waited_s, measured_s),
         "energy_codecarbon_j_per_output_token": ratio(codecarbon_w * measured_s, n_tokens),
@@ -335,12 +332,6 @@ def _measured(record: Record, windows: Sequence[Row]) -> Row:
         "counter_over_power_ratio": ratio(counter_j, total("energy_power_instant_j")),
         "counter_over_codecarbon_gpu_ratio": ratio(counter_j / (measured_s + total("tail_s")), codecarbon_gpu_w),
     }
-
-
-def _idle_devices_energy_j(record: Record, windows: Sequence[Interval]) -> float:
-    """Energy over the windows, tick to tick, of metered devices that take no part; missing without any."""
-    idle = [index for index in range(len(record.hardware.devices)) if index not in taking_part(record)]
-    return sum_or_missing([float(counter_energies_j(one)[index]) for one in windows for index in idle])
 
 
 def _state(record: Record) -> Row:
@@ -407,18 +398,3 @@ def _window_row(record: Record, interval: Interval) -> Row:
             "power_mean_w": ratio(energy_j, duration_s),
         }
     )
-
-
-def _per_iteration(record: Record, interval: Interval) -> tuple[float, float]:
-    """Output tokens and decoding steps of one iteration; missing where nothing is generated.
-
-    An iteration is one batch of every process, and a step is one token for every prompt of it.
-    """
-    if interval.tokens is None or record.workload is None or not interval.iteration_duration_s:
-        return math.nan, math.nan
-    n_iterations = len(interval.iteration_duration_s)
-    return interval.tokens.n_tokens_non_padding / n_iterations, float(record.workload.n_output_tokens)
-
-
-def _phase_at(record: Record, time_s: float) -> str:
-    return next((one.phase for one in record.intervals if one.opened_s <= time_s < one.closed_s), "none")

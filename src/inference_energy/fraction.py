@@ -9,9 +9,9 @@ together.
 
 The combinations are chosen for D-optimality (the largest determinant of the information matrix) by
 Fedorov's exchange: begin with a greedy choice, then exchange a chosen combination for the one that
-raises the determinant most, until no exchange does. Python's libraries for designs (pyDOE3, dexpy)
-make such choices for numeric factors that can be combined freely, not for lists of categorical
-ones.
+raises the determinant most, until no exchange does. That is a local optimum, and the efficiency
+says how good it is. Python's libraries for designs (pyDOE3, dexpy) make such choices for numeric
+factors that can be combined freely, not for lists of categorical ones.
 
 References
 ----------

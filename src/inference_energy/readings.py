@@ -134,6 +134,17 @@ def taking_part_sum(record: Record, per_device: Floats) -> float:
     return sum_or_missing(chosen)
 
 
+def idle_devices_energy_j(record: Record, windows: Sequence[Interval]) -> float:
+    """Energy over the windows, tick to tick, of metered devices that take no part; missing without any."""
+    idle = [index for index in range(len(record.hardware.devices)) if index not in taking_part(record)]
+    return sum_or_missing([float(counter_energies_j(one)[index]) for one in windows for index in idle])
+
+
+def value_at(values: Sequence[float | None], index: int) -> float | None:
+    """The value of one device; missing where a list over devices is shorter."""
+    return values[index] if index < len(values) else None
+
+
 def total_of(values: Sequence[float | None]) -> float:
     """Sum over all metered devices."""
     return sum_or_missing(floats(values).tolist())
@@ -185,3 +196,19 @@ def codecarbon_powers_w(intervals: Sequence[Interval]) -> tuple[float, float]:
     gpu_j = sum(one.gpu_energy_j for one in energies)
     others_j = sum(one.cpu_energy_j + one.ram_energy_j for one in energies)
     return ratio(gpu_j + others_j, duration_s), ratio(gpu_j, duration_s)
+
+
+def per_iteration(record: Record, interval: Interval) -> tuple[float, float]:
+    """Output tokens and decoding steps of one iteration; missing where nothing is generated.
+
+    An iteration is one batch of every process, and a step is one token for every prompt of it.
+    """
+    if interval.tokens is None or record.workload is None or not interval.iteration_duration_s:
+        return math.nan, math.nan
+    n_iterations = len(interval.iteration_duration_s)
+    return interval.tokens.n_tokens_non_padding / n_iterations, float(record.workload.n_output_tokens)
+
+
+def phase_at(record: Record, time_s: float) -> str:
+    """The interval that a moment falls into, or ``none``."""
+    return next((one.phase for one in record.intervals if one.opened_s <= time_s < one.closed_s), "none")

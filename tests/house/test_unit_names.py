@@ -20,8 +20,19 @@ from inference_energy.units import unit_of
 EXCEPTIONS: dict[str, str] = {
     "records.Trace.throttle_reasons": "NVML's bit mask: a code, not a quantity",
     "cycles": "numbers of cycles to ask for: ordinals",
+    "portions": "numbers of portions to ask for: ordinals",
+    "portion": "number of a portion: an ordinal",
+    "portion_size": "a count of settings, as batch_size is one of prompts",
+    "traversal": "number of a cycle: an ordinal",
+    "chosen": "numbers of combinations: ordinals",
+    "d_efficiency": "its name in the literature; a ratio",
+    "fraction.Efficiency.terms": "ratios by the name of a term",
     "measure.devices.DeviceSet.takes_part": "numbers of devices: ordinals",
     "measure.devices.DeviceSet.claimable": "numbers of devices: ordinals",
+    "budget.Ended.status": "a process's exit status: a code",
+    "measure.attempts.Attempt.exit_status": "a process's exit status: a code",
+    "attempt": "number of a start of a run: an ordinal",
+    "measure.engines.several._Member.number": "number of a process: an ordinal",
     "measure.recorder._Raw.lap": "number of a lap: an ordinal",
     "token_ids": "identifiers",
     "attention_mask": "a flag for each token",
@@ -103,7 +114,7 @@ def test_the_walk_finds_what_it_should() -> None:
         "config.Measurement.sample_period_s",
         "measure.meter.Reading.energy_j",
         "records.Trace.power_instant_w",
-        "config.Setting.top_p",
+        "factors.Setting.top_p",
     ):
         assert known in FIELDS
 

@@ -221,7 +221,9 @@ def _quality(n_runs: int) -> list[dict[str, Any]]:
             "n_runs": int(n_runs * share),
             "n_ok_runs": int(n_runs * share),
             "n_planned_runs": int(n_runs * share),
+            "n_gpus": 1,
             "wall_s": wall,
+            "gpu_wall_s": wall,
             "measured_s": 0.8 * wall,
             "measured_fraction": 0.8,
             "idle_fraction": 0.05,
@@ -367,7 +369,7 @@ def frames() -> dict[str, pd.DataFrame]:
         "batch_curve": _curve(),
         "equivalence": _equivalence(),
     }
-    return {name: conformed(tables.TABLES[name], rows[name]) for name in rows}
+    return {name: conformed(tables.TABLES[name], rows.get(name, [])) for name in tables.TABLES}
 
 
 def local_frames() -> dict[str, pd.DataFrame]:

@@ -14,6 +14,7 @@ import synthetic
 from inference_energy.aggregate import aggregate, n_planned_runs, read_records
 from inference_energy.design import expand
 from inference_energy.errors import ComparabilityError, RecordError
+from inference_energy.questions import RECORD_TABLES
 from inference_energy.records import Record, write_record
 from inference_energy.tables import TABLES
 
@@ -82,16 +83,17 @@ def test_a_windows_energy_leaves_the_tail_out() -> None:
     assert window["energy_j"] == pytest.approx(power_w * window["duration_s"], rel=1e-9)
 
 
-def test_uncertainties_add_in_quadrature() -> None:
+def test_random_uncertainties_add_in_quadrature_and_settling_adds_up() -> None:
     tables = aggregate(RESOLVED, RECORDS)
     runs, windows = tables["runs"], tables["windows"]
     tick_to_tick_w = (windows["energy_j"] + windows["tail_energy_j"]) / (windows["duration_s"] + windows["tail_s"])
     settling_j = (tick_to_tick_w - synthetic.IDLE_LOADED_W).abs() * 0.010
     np.testing.assert_allclose(windows["uncertainty_j"], np.hypot(0.5, settling_j), rtol=1e-9)
-    key = ["study", "setting", "cycle"]
-    summed = np.sqrt((windows["uncertainty_j"] ** 2).groupby([windows[name] for name in key], sort=False).sum())
-    expected = summed.to_numpy() / runs["n_output_tokens_measured"].astype(float)
-    np.testing.assert_allclose(runs["energy_uncertainty_j_per_output_token"], expected, rtol=1e-12)
+    np.testing.assert_allclose(windows["uncertainty_settling_j"], settling_j, rtol=1e-9)
+    key = [windows[name] for name in ("study", "setting", "cycle")]
+    settling = settling_j.groupby(key, sort=False).sum().to_numpy()
+    expected = np.hypot(0.5 * math.sqrt(5), settling) / runs["n_output_tokens_measured"].astype(float)
+    np.testing.assert_allclose(runs["energy_uncertainty_j_per_output_token"], expected, rtol=1e-9)
 
 
 def test_codecarbons_energy_is_its_mean_power_over_the_measured_seconds() -> None:
@@ -109,11 +111,14 @@ def test_devices_that_take_no_part_are_counted_but_not_billed() -> None:
     crowd = aggregate(RESOLVED, synthetic.campaign_records(RESOLVED, cycle_cv=0, window_cv=0, extra_devices=2))
     for column in ("energy_j", "energy_j_per_output_token", "idle_power_w", "power_mean_w"):
         np.testing.assert_allclose(crowd["runs"][column], alone["runs"][column], rtol=1e-9)
+    windows_s = alone["runs"]["measured_s"] + 5 * synthetic.TAIL_S
+    np.testing.assert_allclose(crowd["runs"]["energy_idle_devices_j"], 2 * synthetic.IDLE_W * windows_s, rtol=1e-9)
+    assert alone["runs"]["energy_idle_devices_j"].isna().all()
     idle_j = 2 * synthetic.IDLE_W * (alone["runs"]["wall_s"] - synthetic.LAUNCH_S)
     np.testing.assert_allclose(crowd["runs"]["run_energy_j"], alone["runs"]["run_energy_j"] + idle_j, rtol=1e-9)
     np.testing.assert_allclose(crowd["runs"]["idle_energy_j"], 3 * alone["runs"]["idle_energy_j"], rtol=1e-9)
     assert crowd["runs"]["gpu_uuid_hash"].equals(alone["runs"]["gpu_uuid_hash"])
-    assert (crowd["runs"]["visible_uuid_hash"].str.count(r"\+") == 2).all()
+    assert (crowd["runs"]["metered_uuid_hash"].str.count(r"\+") == 2).all()
 
 
 def test_devices_that_take_part_add_up() -> None:
@@ -141,8 +146,60 @@ def test_steps_of_several_batches_add_up() -> None:
     windows = tables["iterations"][tables["iterations"]["phase"] == "window"]
     np.testing.assert_allclose(tables["runs"]["duration_s_per_step"], step_s, rtol=1e-9)
     np.testing.assert_allclose(windows["duration_s_per_step"], step_s, rtol=1e-9)
-    n_tokens = tables["runs"]["n_output_tokens_measured"] / tables["runs"]["n_iterations"]
-    assert (n_tokens == 10 * 16).all()
+    n_iterations = int(tables["runs"]["n_iterations"].iloc[0]) // 5
+    answered = sum((4, 4, 2)[index % 3] for index in range(n_iterations))
+    assert (tables["runs"]["n_output_tokens_measured"] == 5 * answered * 16).all()
+
+
+def test_duplicated_prompts_count_as_often_as_they_are_answered() -> None:
+    levels = {"model": "llama-3.2-1b", "n_prompts": 16}
+    shared = levels | {"parallelism": "replicas", "n_gpus": 2}
+    settings = [levels, shared, levels | {"parallelism": "replicas_duplicated", "n_gpus": 2}]
+    resolved = synthetic.small_campaign(studies={"parallelism": {"question": "SYNTHETIC?", "settings": settings}})
+    runs = aggregate(resolved, synthetic.campaign_records(resolved, cycle_cv=0, window_cv=0))["runs"]
+    by_kind = runs.drop_duplicates("parallelism").set_index("parallelism")
+    assert by_kind["n_prompts"].to_dict() == {"none": 16, "replicas": 16, "replicas_duplicated": 16}
+    per_token = by_kind["energy_j_per_output_token"] / by_kind.loc["none", "energy_j_per_output_token"]
+    np.testing.assert_allclose(per_token, 1.0, rtol=1e-9)  # twice the power, twice the tokens
+    per_run = by_kind["n_output_tokens_measured"] / by_kind["n_iterations"]
+    assert per_run.to_dict() == {"none": 128, "replicas": 256, "replicas_duplicated": 256}
+
+
+def test_waiting_belongs_to_the_windows_and_is_counted() -> None:
+    levels = {"model": "llama-3.2-1b", "traffic": "constant", "delay_min_s": 0.1, "delay_max_s": 0.3}
+    resolved = synthetic.small_campaign(studies={"traffic": {"question": "SYNTHETIC?", "settings": [levels]}})
+    run = aggregate(resolved, synthetic.campaign_records(resolved, cycle_cv=0, window_cv=0))["runs"].iloc[0]
+    setting = expand(resolved)[0].levels
+    assert run["waited_s"] == pytest.approx(0.2 * run["n_iterations"], rel=1e-9)
+    assert run["waited_fraction"] == pytest.approx(0.2 / synthetic.iteration_duration_s(setting), rel=1e-9)
+    assert run["energy_j_per_output_token"] == pytest.approx(synthetic.energy_j_per_output_token(setting), rel=1e-9)
+
+
+def test_a_failed_run_is_a_row_with_its_reason_and_no_numbers() -> None:
+    failing = expand(RESOLVED)[0].run_id
+    tables = aggregate(RESOLVED, synthetic.campaign_records(RESOLVED, failed=[failing]))
+    run = tables["runs"].iloc[0]
+    assert (run["status"], run["n_attempts"]) == ("failed", 3)
+    assert run["status_detail"] == "SYNTHETIC: it broke"
+    for column in ("energy_j", "energy_j_per_output_token", "measured_s", "waited_s", "load_s", "run_energy_j"):
+        assert pd.isna(run[column]), column
+    assert (tables["runs"]["status"].iloc[1:] == "ok").all()
+
+
+def test_devices_and_their_checks_are_rows() -> None:
+    tables = aggregate(RESOLVED, synthetic.campaign_records(RESOLVED, extra_devices=1))
+    devices, runs = tables["devices"], tables["runs"]
+    assert len(devices) == 2 * len(runs)
+    assert devices["participates"].sum() == len(runs)
+    key = ["study", "setting", "cycle"]
+    summed = devices.groupby(key, sort=False)["rest_energy_j"].sum()
+    np.testing.assert_allclose(summed, runs["rest_energy_j"], rtol=1e-9)
+    idle = devices[~devices["participates"]]
+    np.testing.assert_allclose(idle["window_power_w"], synthetic.IDLE_W, rtol=1e-9)
+    checks = tables["device_checks"]
+    assert set(checks["moment"]) == {"before", "during", "after"}
+    assert len(checks) == 3 * 2 * len(runs)
+    assert (runs["n_visible_gpus"] == 2).all()
 
 
 def test_state_is_taken_from_the_windows() -> None:
@@ -271,7 +328,7 @@ def test_samples_are_thinned_by_averaging() -> None:
 def test_rows_come_in_the_planned_order_whatever_the_order_of_records() -> None:
     tables = aggregate(RESOLVED, RECORDS)
     again = aggregate(RESOLVED, RECORDS[::-1])
-    assert set(tables) == {"runs", "windows", "intervals", "iterations", "samples", "warnings"}
+    assert set(tables) == set(RECORD_TABLES)
     for name, frame in tables.items():
         pd.testing.assert_frame_equal(frame, again[name])
         assert list(frame.columns) == TABLES[name].names

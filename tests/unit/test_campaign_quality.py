@@ -11,6 +11,7 @@ import synthetic
 
 from inference_energy.aggregate import aggregate
 from inference_energy.analyse.campaign_quality import campaign_quality
+from inference_energy.analyse.sittings import sittings
 from inference_energy.errors import AnalysisError
 from inference_energy.records import Record
 
@@ -21,8 +22,9 @@ PARTS = ["idle_energy_j", "load_energy_j", "warmup_energy_j", "window_energy_j",
 
 def _quality(records: list[Record]) -> pd.DataFrame:
     tables = aggregate(RESOLVED, records)
-    names = ("runs", "intervals", "windows", "warnings")
-    return campaign_quality(*(tables[name] for name in names), n_planned_runs=8).table().set_index("sitting")
+    by_gpu = sittings(tables["runs"], tables["devices"]).table()
+    frames = [tables[name] for name in ("runs", "intervals", "windows", "warnings")]
+    return campaign_quality(*frames, by_gpu, n_planned_runs=8).table().set_index("sitting")
 
 
 def _changed(change: Callable[[Record], dict[str, object]], cycle: int = 1) -> list[Record]:
@@ -130,7 +132,6 @@ def test_the_rest_does_not_come_from_the_counter() -> None:
         (lambda one: {"counter_ended_j": [None]}, "not read"),
         (lambda one: {"trace.power_instant_w": [[None] * len(one.trace.time_s)]}, "no instant power"),
         (lambda one: {"monotonic_started_s": 1000.0 + one.identity.order}, "overlap"),
-        (lambda one: {"hardware.devices.0.uuid_hash": str(one.identity.order)}, "different devices"),
     ],
 )
 def test_without_what_it_needs_there_is_no_ledger(change: Callable[[Record], dict[str, object]], note: str) -> None:
@@ -157,6 +158,62 @@ def test_a_sitting_is_on_one_host() -> None:
 
 def test_no_runs_is_an_error() -> None:
     tables = aggregate(RESOLVED, RECORDS)
-    frames = (tables[name][:0] for name in ("runs", "intervals", "windows", "warnings"))
+    frames = [tables[name][:0] for name in ("runs", "intervals", "windows", "warnings")]
     with pytest.raises(AnalysisError, match="no runs"):
-        campaign_quality(*frames, n_planned_runs=8)
+        campaign_quality(*frames, frames[0], n_planned_runs=8)
+    with pytest.raises(AnalysisError, match="no runs"):
+        sittings(tables["runs"][:0], tables["devices"][:0])
+
+
+# --- several GPUs --------------------------------------------------------------------------------
+
+LANES = synthetic.small_campaign(
+    studies={
+        "batching": synthetic.BATCHING,
+        "interference": {
+            "question": "SYNTHETIC?",
+            "fixed": {"model": "llama-3.2-1b"},
+            "vary": {"batch_size": [8, 64], "neighbours": ["none", "allowed"]},
+        },
+    }
+)
+
+
+def _side_by_side(**options: object) -> dict[str, pd.DataFrame]:
+    tables = aggregate(LANES, synthetic.campaign_records(LANES, n_lanes=4, **options))
+    by_gpu = sittings(tables["runs"], tables["devices"]).table()
+    frames = [tables[name] for name in ("runs", "intervals", "windows", "warnings")]
+    quality = campaign_quality(*frames, by_gpu, n_planned_runs=16).table().set_index("sitting")
+    return tables | {"sittings": by_gpu, "quality": quality}
+
+
+def test_each_gpus_ledger_closes_though_runs_overlap() -> None:
+    found = _side_by_side()
+    runs = found["runs"].sort_values(["sitting", "monotonic_started_s"])
+    same_sitting = runs["sitting"] == runs["sitting"].shift()
+    assert (same_sitting & (runs["monotonic_started_s"].diff() < runs["wall_s"].shift())).any()  # they do overlap
+    assert len(found["sittings"]) == 8  # four GPUs, two sittings
+    assert found["sittings"]["ledger_closure_fraction"].abs().max() < 1e-9
+    assert found["quality"]["ledger_closure_fraction"].abs().max() < 1e-9
+
+
+def test_measured_time_is_counted_in_gpu_seconds() -> None:
+    found = _side_by_side()
+    row = found["quality"].loc["SYNTHETIC-1"]
+    runs = found["runs"][found["runs"]["sitting"] == "SYNTHETIC-1"]
+    wall_s = (runs["monotonic_started_s"] + runs["wall_s"]).max() - runs["monotonic_started_s"].min()
+    assert row["n_gpus"] == 4
+    assert row["measured_fraction"] == pytest.approx(runs["measured_s"].sum() / (4 * wall_s), rel=1e-9)
+    by_gpu = found["sittings"][found["sittings"]["sitting"] == "SYNTHETIC-1"]
+    assert by_gpu["measured_fraction"].mean() == pytest.approx(row["measured_fraction"], rel=1e-9)
+    assert by_gpu["n_runs"].sum() == len(runs)
+    assert by_gpu["throughput_runs_per_h"].iloc[0] == pytest.approx(len(runs) / wall_s * 3600, rel=1e-9)
+
+
+def test_a_failed_run_leaves_the_rest_of_the_ledger_as_it_is() -> None:
+    failing = synthetic.expand(LANES)[5].run_id  # between two runs of its GPU
+    quality = _side_by_side(failed=[failing])["quality"]
+    assert quality.loc["all", "n_failed_runs"] == 1
+    assert quality["ledger_note"].isna().all()
+    assert quality.loc["SYNTHETIC-1", "ledger_closure_fraction"] < -0.01  # its energy is missing, taken as idle
+    assert abs(quality.loc["SYNTHETIC-2", "ledger_closure_fraction"]) < 1e-9

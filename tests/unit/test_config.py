@@ -168,8 +168,8 @@ def test_a_misspelt_key_of_a_study(tmp_path: Path) -> None:
         campaign["studies"]["batching"]["varry"] = {}
 
     assert _broken(tmp_path, change) == (
-        "local.yaml: studies.batching.varry: unknown key. Known: every_portion, fixed, fraction, leave_out, question, settings, together,"
-        " vary. Did you mean vary?"
+        "local.yaml: studies.batching.varry: unknown key. Known: every_portion, fixed, fraction, leave_out,"
+        " n_per_portion, question, settings, together, vary. Did you mean vary?"
     )
 
 

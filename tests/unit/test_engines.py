@@ -179,7 +179,7 @@ def test_a_process_that_dies_ends_the_run_with_its_reason(make: Any) -> None:
 
 def test_an_error_in_a_process_is_told_in_one_line_and_shown_whole(make: Any, capfd: Any) -> None:
     engine = make(parallelism="replicas", n_gpus=2)
-    with pytest.raises(EngineError, match="process [01], prime: ValueError: `max_new_tokens` must be greater"):
+    with pytest.raises(EngineError, match=r"process [01], prime: ValueError: `max_new_tokens` must be greater"):
         engine.prime(-1)
     assert "Traceback" in capfd.readouterr().err
 

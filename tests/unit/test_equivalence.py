@@ -100,9 +100,8 @@ def test_pairs_share_all_other_levels() -> None:
     assert set(table["quantity"]) == {"energy_j_per_output_token", "throughput_tokens_per_s"}
 
 
-def test_studies_that_are_not_there_give_no_rows_and_missing_levels_an_error() -> None:
+def test_studies_and_levels_that_are_not_there_yet_give_no_rows() -> None:
     assert equivalence(RUNS.assign(study="batching"), **RULES).table().empty
-    with pytest.raises(AnalysisError, match="no pair of launcher 'fork' and 'cold'"):
-        _row(RUNS[RUNS["launcher"] == "fork"])
+    assert equivalence(RUNS[RUNS["launcher"] == "fork"], **RULES).table().empty
     with pytest.raises(AnalysisError, match="no runs"):
         equivalence(RUNS[:0], **RULES)

@@ -60,8 +60,8 @@ def test_a_factor_that_another_one_tells_is_counted_once() -> None:
 
 
 def test_a_nested_factor_adds_only_what_it_can_tell() -> None:
-    combinations = [{"burst": False, "size": None}, {"burst": True, "size": 8}, {"burst": True, "size": 16}]
-    crossed = [{**levels, "a": a} for levels in combinations for a in (1, 2)]
+    bursts = [(False, None), (True, 8), (True, 16)]
+    crossed = [{"burst": burst, "size": size, "a": a} for burst, size in bursts for a in (1, 2)]
     rows = fraction.rows_of(crossed)
     assert fraction.describe(rows, tuple(range(6)), True).n_parameters == 6  # 3 x 2, fully estimable
 

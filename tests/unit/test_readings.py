@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import synthetic
 
-from inference_energy.readings import cumulative_energy_j
+from inference_energy.readings import cumulative_energy_j, shared_energies_j, tail_energies_j, taking_part
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,35 @@ def test_a_missing_sample_is_bridged_and_a_trace_without_any_is_missing() -> Non
     np.testing.assert_allclose(bridged, [30.0], rtol=1e-12)
     assert np.isnan(cumulative_energy_j([0.0, 1.0], np.array([np.nan, np.nan]), [0.5])).all()
     assert np.isnan(cumulative_energy_j([], [], [0.5])).all()
+
+
+def test_each_device_is_billed_from_its_own_tick_to_its_own_tick_less_its_waiting() -> None:
+    levels = {"model": "llama-3.2-1b", "parallelism": "replicas", "n_gpus": 2}
+    resolved = synthetic.small_campaign(studies={"parallelism": {"question": "SYNTHETIC?", "settings": [levels]}})
+    record = synthetic.campaign_records(resolved)[0]
+    place = next(index for index, one in enumerate(record.intervals) if one.phase == "window")
+    window = record.intervals[place]
+    worked_s = window.work_ended_s - window.opened_s
+    # By hand: 300 W while working, 123 W (idle, loaded) while waiting; the second device ticks 40 ms before the
+    # work begins and 70 ms after it ends, the first 0 ms before and 50 ms after.
+    waits_s = np.array([0.0 + 0.05, 0.04 + 0.07])
+    seen_j = 300.0 * worked_s + synthetic.IDLE_LOADED_W * waits_s
+    changed = synthetic.altered(
+        record,
+        {
+            f"intervals.{place}.closed_s": window.work_ended_s + 0.07,
+            f"intervals.{place}.device_opened_s": [window.opened_s, window.opened_s - 0.04],
+            f"intervals.{place}.device_closed_s": [window.work_ended_s + 0.05, window.work_ended_s + 0.07],
+            f"intervals.{place}.counter_opened_j": [1000.0, 2000.0],
+            f"intervals.{place}.counter_closed_j": (np.array([1000.0, 2000.0]) + seen_j).tolist(),
+        },
+    )
+    window = changed.intervals[place]
+    tails_j, settling_j = tail_energies_j(changed, window)
+    assert taking_part(changed) == [0, 1]
+    np.testing.assert_allclose(tails_j, synthetic.IDLE_LOADED_W * waits_s, rtol=1e-9)
+    np.testing.assert_allclose(seen_j - tails_j, 300.0 * worked_s, rtol=1e-9)
+    mean_w = seen_j / (worked_s + waits_s)
+    np.testing.assert_allclose(settling_j, (mean_w - synthetic.IDLE_LOADED_W) * 0.010, rtol=1e-9)
+    shared_j = 300.0 * worked_s + synthetic.IDLE_LOADED_W * 0.07  # both from the work's begin to 70 ms after it
+    np.testing.assert_allclose(shared_energies_j(changed, window), shared_j, rtol=1e-9)

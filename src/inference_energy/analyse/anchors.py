@@ -66,7 +66,7 @@ def anchors(runs: pd.DataFrame, *, study: str = "anchors", margin_fraction: floa
 def _repetitions(runs: pd.DataFrame, quantity: str, margin_fraction: float) -> list[dict[str, object]]:
     """Rows of one setting and quantity, in order of time."""
     values = runs[quantity].astype(float)
-    logs, gpus = np.log(values), runs["gpu_uuid_hash"].fillna("")
+    logs, gpus = pd.Series(np.log(values), index=runs.index), runs["gpu_uuid_hash"].fillna("")
     by_gpu = logs.groupby(gpus)
     means = by_gpu.mean()
     freedom = len(logs) - len(means)
@@ -89,11 +89,11 @@ def _repetitions(runs: pd.DataFrame, quantity: str, margin_fraction: float) -> l
         {name: run[name] for name in shown}
         | said
         | {
-            "value": values[index],
-            "over_mean_ratio": float(np.exp(logs[index] - means.mean())),
-            "over_previous_ratio": previous[index],
+            "value": value,
+            "over_mean_ratio": float(np.exp(log - means.mean())),
+            "over_previous_ratio": ratio,
         }
-        for index, run in runs.iterrows()
+        for (_, run), value, log, ratio in zip(runs.iterrows(), values, logs, previous, strict=True)
     ]
 
 

@@ -72,9 +72,10 @@ def batch_curve(
     Efron and Tibshirani (1993), *An Introduction to the Bootstrap*, chapter 13.
     """
     of_study = runs[runs["study"] == study]
-    if of_study.empty and len(runs):  # a campaign need not ask this question
-        return BatchCurve(pd.DataFrame(columns=BATCH_CURVE.names), confidence, n_bootstrap)
     known = of_study[of_study[_QUANTITIES[0]].notna()]
+    other = len(runs[(runs["study"] != study) & runs[_QUANTITIES[0]].notna()])
+    if known.empty and other:  # a campaign need not ask this question, or has not come to it yet
+        return BatchCurve(pd.DataFrame(columns=BATCH_CURVE.names), confidence, n_bootstrap)
     if known.empty:
         raise AnalysisError(
             "table runs",

@@ -172,12 +172,13 @@ def _ledger(gpus: pd.DataFrame) -> dict[str, object]:
     notes = {gpu: note for gpu, note in zip(gpus["gpu_uuid_hash"], gpus["ledger_note"], strict=True) if pd.notna(note)}
     if notes or gpus.empty:
         said = "; ".join(dict.fromkeys(notes.values())) or "no device was metered"
-        return dict.fromkeys([*names, "ledger_closure_fraction"], np.nan) | {"ledger_note": said}
+        unknown: dict[str, object] = dict.fromkeys([*names, "ledger_closure_fraction"], np.nan)
+        return unknown | {"ledger_note": said}
     total = gpus[names].astype(float).sum()
     parts_j = sum(float(total[f"{part}_energy_j"]) for part in _PARTS)
     counter_j = float(total["counter_energy_j"])
-    closure = {"ledger_closure_fraction": (parts_j - counter_j) / counter_j, "ledger_note": None}
-    return {str(name): float(value) for name, value in total.items()} | closure
+    row: dict[str, object] = {name: float(total[name]) for name in names}
+    return row | {"ledger_closure_fraction": (parts_j - counter_j) / counter_j, "ledger_note": None}
 
 
 def _all_sittings(rows: list[dict[str, object]]) -> dict[str, object]:

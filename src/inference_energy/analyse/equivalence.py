@@ -87,7 +87,7 @@ def equivalence(
     runs : DataFrame
         The ``runs`` table. Runs without numbers are left out, and so is a run without its partner.
     comparisons : sequence of Comparison
-        Those whose study the campaign does not have give no rows.
+        Those of which the campaign has no pair, or not yet, give no rows.
     confidence, margin_fraction
         See above; fractions.
     quantities : sequence of str
@@ -96,7 +96,7 @@ def equivalence(
     Raises
     ------
     AnalysisError
-        If there are no runs, or a study that was measured lacks every pair of a comparison.
+        If there are no runs.
 
     References
     ----------
@@ -121,14 +121,6 @@ def _compared(
     pairs = known[known[comparison.factor] == comparison.level].merge(
         known[known[comparison.factor] == comparison.baseline], on=[*others, "cycle"], suffixes=("", "_baseline")
     )
-    if pairs.empty:
-        raise AnalysisError(
-            f"table runs, study {comparison.study}",
-            f"no pair of {comparison.factor} {comparison.level!r} and {comparison.baseline!r} in one cycle, all"
-            " else equal",
-            "both levels measured",
-            "Measure what is missing, or drop the comparison",
-        )
     rows = []
     for _, group in pairs.groupby(others, sort=True, dropna=False):
         ratios = np.log((group[quantity] / group[f"{quantity}_baseline"]).to_numpy(dtype=float))

@@ -23,7 +23,7 @@ PHASE_WORDS = {"idle": "idle", "load": "load", "warmup": "warm-up", "window": "w
 
 
 def time_use(quality: pd.DataFrame, title: str, caption: str) -> Figure:
-    """Where the wall seconds of each sitting went, as stacked bars in minutes.
+    """Where the wall seconds of each sitting went, as stacked bars in GPU minutes.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def time_use(quality: pd.DataFrame, title: str, caption: str) -> Figure:
     figure, grid = canvas(title, caption, height_in=1.1 + 0.42 * len(rows))
     axes = grid[0, 0]
     left = np.zeros(len(rows))
-    minutes = rows["wall_s"].to_numpy(float) / 60
+    minutes = rows["gpu_wall_s"].to_numpy(float) / 60
     for phase, (_, colour) in PHASES.items():
         width = rows[f"{phase}_fraction"].fillna(0).to_numpy(float) * minutes
         axes.barh(range(len(rows)), width, left=left, color=colour, edgecolor="white", linewidth=0.8)
@@ -46,7 +46,7 @@ def time_use(quality: pd.DataFrame, title: str, caption: str) -> Figure:
             for index, share in enumerate(rows["measured_fraction"]):
                 axes.text(width[index] / 2, index, f"R = {share:.2f}", ha="center", va="center", color="white")
         left += width
-    _sittings_down(axes, rows, "Time at the machine (minutes)", list(PHASES.values()))
+    _sittings_down(axes, rows, "Time at the machine, summed over its GPUs (minutes)", list(PHASES.values()))
     return figure
 
 
@@ -120,7 +120,7 @@ def ledger(quality: pd.DataFrame, title: str, caption: str) -> Figure:
         )
     axes.set_xlim(0, max(left.max(), rows["counter_energy_j"].max() / 1e3) * 1.32)
     _sittings_down(
-        axes, rows, "Energy of all visible devices (kJ); black line: difference of the counter", list(names.values())
+        axes, rows, "Energy of all metered devices (kJ); black line: difference of the counter", list(names.values())
     )
     return figure
 

@@ -230,5 +230,3 @@ def _latest_qualification(request: Request) -> Qualification | None:
     paths = (Path(request.campaign_file).parent / "qualification").glob("*.json")
     newest = max(paths, key=lambda path: path.stat().st_mtime, default=None)
     return None if newest is None else qualify.read(newest)
-
-

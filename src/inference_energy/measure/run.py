@@ -367,6 +367,7 @@ def software(driver: str | None) -> Software:
 
 
 def provenance_of(levels: Setting, resolved: ResolvedCampaign, origin: Origin) -> Provenance:
+    """Code, design and command that a run of this process stands for."""
     commit, dirty = provenance.commit()
     facts: ModelFacts = resolved.models[levels.model]
     revision = facts.revision.value if levels.weights == "hub" and facts.revision else None

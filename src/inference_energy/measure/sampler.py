@@ -251,7 +251,7 @@ class CodeCarbonCompanion:
         ISO code; it sets only the emissions, which we do not use.
     """
 
-    def __init__(self, gpu_ids: list[str], country: str) -> None:
+    def __init__(self, gpu_ids: list[int], country: str) -> None:
         self._gpu_ids, self._country = gpu_ids, country
         self._helper: _Helper | None = None
 

@@ -119,7 +119,8 @@ def _qualify_each(devices: DeviceSet, chosen: list[int], campaign: Campaign, req
 
     def qualify_one(device: DeviceSet) -> None:
         _see_only(device)
-        qualify.qualify(folder, campaign.name, device.reopened(), campaign.measurement, Path(request.hardware_yaml), sitting)
+        device = device.reopened()
+        qualify.qualify(folder, campaign.name, device, campaign.measurement, Path(request.hardware_yaml), sitting)
 
     processes = [context.Process(target=qualify_one, args=(devices.only(index),)) for index in chosen]
     for process in processes:
@@ -183,7 +184,9 @@ def _measure(
 
 def _meter(devices: DeviceSet, country: str, clock: Clock) -> tuple[Counter, CodeCarbonCompanion]:
     """The best counter there is, and CodeCarbon beside it."""
-    gpu_ids = [devices.uuids[index] for index in devices.takes_part] if devices.kind == "gpu" else []
+    # Numbers, because CodeCarbon 3.3.2 loses the G of a UUID (it strips the letters of "MIG-") and then reads no GPU.
+    everyone = devices.visible.uuids
+    gpu_ids = [everyone.index(devices.uuids[i]) for i in devices.takes_part] if devices.kind == "gpu" else []
     companion = CodeCarbonCompanion(gpu_ids, country)
     companion.start()
     counter: Counter | None = make_counter(devices, clock)

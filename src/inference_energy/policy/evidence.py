@@ -97,6 +97,10 @@ class Evidence:
     variability: pd.DataFrame
     batch_curve: pd.DataFrame
     equivalence: pd.DataFrame
+    device_checks: pd.DataFrame
+    sittings: pd.DataFrame
+    anchors: pd.DataFrame
+    interference: pd.DataFrame
 
     @property
     def ok(self) -> pd.DataFrame:

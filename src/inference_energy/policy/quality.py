@@ -11,6 +11,7 @@ from inference_energy.policy.wording import (
     bullets,
     counted,
     duration,
+    fold,
     known,
     listed,
     not_measured,
@@ -66,9 +67,10 @@ def time_use(evidence: Evidence) -> Finding:
     }
     largest = sorted((item for item in shares.items() if known(item[1])), key=lambda item: -item[1])
     others = listed([f"{name} {percent(share)}" for name, share in largest])
+    several = f" of {int(row['n_gpus'])} GPUs, side by side," if row["gpu_wall_s"] > 1.001 * row["wall_s"] else ""
     title = (
-        f"{percent(row['measured_fraction'])} of {duration(row['wall_s'])} at the machine was measured windows"
-        f" (R = {number(row['measured_fraction'], 2)}), in {counted(n_sittings, 'sitting')}."
+        f"{percent(row['measured_fraction'])} of {duration(row['gpu_wall_s'])}{several} at the machine was measured"
+        f" windows (R = {number(row['measured_fraction'], 2)}), in {counted(n_sittings, 'sitting')}."
     )
     start = row["started_to_first_iteration_median_s"]
     quick = f" A forked run reached its first iteration after {quantity(start, 's')} (median)." if known(start) else ""
@@ -94,7 +96,9 @@ def ledger(evidence: Evidence) -> Finding:
     """Whether the parts of the energy add up to what the counter saw."""
     row = total(evidence)
     if row is None or not known(row["ledger_closure_fraction"]):
-        return not_measured(f"the energy ledger, for want of a counter ({evidence.method_words})")
+        notes = evidence.campaign_quality["ledger_note"].dropna().tolist()
+        why = f"; {notes[-1]}" if notes else ""
+        return not_measured(f"the energy ledger of the whole campaign ({evidence.method_words}{why})")
     closure = row["ledger_closure_fraction"]
     side = "more" if closure > 0 else "less"
     sittings = evidence.campaign_quality[evidence.campaign_quality["sitting"] != "all"]["ledger_closure_fraction"]
@@ -190,3 +194,80 @@ def warning_counts(evidence: Evidence) -> Prose:
     counts["value"] = [number(value) if known(value) else "" for value in counts["value"]]
     counts.columns = pd.Index(["warning", "how many", "settings", "largest value"])
     return table(counts)
+
+
+def side_by_side(evidence: Evidence) -> Finding:
+    """How many runs an hour a machine gives with one GPU and with several at the same time."""
+    rows = evidence.sittings.drop_duplicates("sitting").dropna(subset=["throughput_runs_per_h"])
+    if rows.empty:
+        return not_measured("runs per hour")
+    rates = rows.groupby("n_gpus").agg(runs=("n_machine_runs", "sum"), wall=("wall_s", "sum"))
+    per_hour = rates["runs"] / rates["wall"] * 3600
+    said = [
+        f"{number(rate)} runs an hour on {counted(n, 'GPU')}" for n, rate in zip(per_hour.index, per_hour, strict=True)
+    ]
+    gain = f" That is {fold(per_hour.iloc[-1] / per_hour.iloc[0])}." if len(per_hour) > 1 else ""
+    return Finding(f"{counted(len(rows), 'sitting')} gave {listed(said)}.{gain}", "Runs of all kinds, waits included.")
+
+
+def sittings_table(evidence: Evidence) -> Prose:
+    """Every GPU of every sitting: runs, time, ledger."""
+    rows = evidence.sittings
+    if rows.empty:
+        return Prose(not_measured("sittings of a machine with a meter").title)
+    return table(
+        pd.DataFrame(
+            {
+                "sitting": rows["sitting"],
+                "host": rows["host"],
+                "GPU": rows["gpu_uuid_hash"],
+                "runs": rows["n_runs"],
+                "with numbers": rows["n_ok_runs"],
+                "time": [duration(value) for value in rows["wall_s"]],
+                "R": [number(value, 2) for value in rows["measured_fraction"]],
+                "runs/h, machine": [number(value) for value in rows["throughput_runs_per_h"]],
+                "at a time": [number(value, 2) for value in rows["lanes_mean_ratio"]],
+                "parts − counter": [
+                    percent(value) if known(value) else str(note)
+                    for value, note in zip(rows["ledger_closure_fraction"], rows["ledger_note"], strict=True)
+                ],
+            }
+        )
+    )
+
+
+def failures(evidence: Evidence) -> Prose:
+    """Every run without numbers, with its reason."""
+    rows = evidence.runs[evidence.runs["status"] != "ok"]
+    if rows.empty:
+        return Prose("Every recorded run holds numbers.")
+    shown = rows.assign(
+        levels=[
+            f"{row['model']} {row['precision']}, batch {row['batch_size']}, {counted(row['n_gpus'], 'GPU')}"
+            for _, row in rows.iterrows()
+        ]
+    )[["study", "levels", "cycle", "status", "n_attempts", "status_detail"]]
+    shown.columns = pd.Index(["study", "setting", "cycle", "result", "attempts", "reason"])
+    return table(shown.fillna(""))
+
+
+def device_proof(evidence: Evidence) -> Finding:
+    """Whether each run worked on its own GPUs and no one else did."""
+    checks = evidence.device_checks
+    if checks.empty:
+        return not_measured("processes and draw of every visible GPU before, during and after each run")
+    own = checks[checks["participates"].fillna(value=False).astype(bool)]
+    foreign = own[own["n_other_processes"].fillna(0) > 0]
+    idle = checks[checks["metered"].fillna(value=False).astype(bool)].drop(own.index)
+    during = own[own["moment"] == "during"]
+    at_work = float((during["n_own_processes"].fillna(0) > 0).mean())
+    n_runs, n_shared = (len(rows.drop_duplicates(RUN)) for rows in (checks, foreign))
+    n_visible, n_used = (rows["gpu_uuid_hash"].nunique() for rows in (checks, own))
+    spare = (
+        f" Metered GPUs that took no part drew {quantity(idle['power_w'].mean(), 'W')} on average." if len(idle) else ""
+    )
+    return Finding(
+        f"{n_shared:,} of {counted(n_runs, 'run')} shared a GPU with a process of someone else; during runs"
+        f" {percent(at_work)} of the GPUs that take part held a process of the run.",
+        f"{counted(n_visible, 'GPU')} visible in all, {n_used} took part.{spare}",
+    )

@@ -58,7 +58,9 @@ class TransformersEngine:
     def load(self) -> None:
         """Build or fetch the model and put prompts beside it."""
         import torch
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         with _out_of_memory_is_a_result():
             if self._device == "cpu":
                 # Threads that spin for one another slow down twentyfold when anything else runs.
