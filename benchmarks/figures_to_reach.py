@@ -1,4 +1,4 @@
-"""The figures that the first version was to reach: goal and what is seen, as a Markdown table.
+"""The figures that this project set itself: goal and what is seen, as a Markdown table.
 
 Energies and times of the measuring come from the archived campaign; the times of the workflow are
 taken here, in a temporary folder. README.md says how to run this and what was seen.
@@ -7,6 +7,7 @@ taken here, in a temporary folder. README.md says how to run this and what was s
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import shutil
@@ -45,7 +46,8 @@ def main() -> None:
         results = Path(name)
         workflow = _workflow(options.archive, options.config, results)
         tables = results / options.archive.name / "tables"
-        figures = [*_measuring(pd.read_parquet(tables / "runs.parquet"), _quality(tables)), *workflow]
+        runs = pd.read_parquet(tables / "runs.parquet")
+        figures = [*_measuring(runs, _quality(tables)), *_side_by_side(runs, tables), *workflow]
     print(f"{platform.node()}: {os.cpu_count()} cores, Python {platform.python_version()}\n")
     print("| what | goal | seen | | how |\n| --- | --- | --- | --- | --- |")
     for each in figures:
@@ -101,6 +103,87 @@ def _measuring(runs: pd.DataFrame, quality: pd.Series) -> list[Figure]:
             "campaign_quality: ledger_closure_fraction",
         ),
     ]
+
+
+def _side_by_side(runs: pd.DataFrame, tables: Path) -> list[Figure]:
+    """What a campaign on machines with several GPUs says; nothing for a campaign without anchors."""
+    anchors = pd.read_parquet(tables / "anchors.parquet")
+    if anchors.empty:
+        return []
+    small = runs[(runs["model"] == "llama-3.2-1b") & (runs["precision"] == "float16") & (runs["launcher"] == "fork")]
+    alike = small[(small["traffic"] == "none") & (small["n_gpus"] == 1) & (small["status"] == "ok")]
+    share = (alike["measured_s"] / (alike["wall_s"] + _gap_s(runs))).median()
+    bound = anchors[anchors["gpu_bound"] & (anchors["quantity"] == "energy_j_per_output_token")]
+    repeated = bound["same_gpu_largest_fraction"].max()
+    interference = pd.read_parquet(tables / "interference.parquet")
+    together = interference[
+        (interference["setting"] == "GPU-bound together") & (interference["quantity"] == "energy_j_per_output_token")
+    ]
+    low, high = (
+        together[f"beside_over_alone_ratio_{end}"].iloc[0] if len(together) else math.nan for end in ("low", "high")
+    )
+    lanes, times = _times_as_many_runs(runs)
+    return [
+        Figure(
+            "R of a 1B fp16 run on a forked start, its gap included",
+            "≥ 0.85",
+            f"median {share:.2f} of {len(alike)} runs",
+            share >= 0.85,
+            "runs: measured_s, wall_s",
+        ),
+        Figure(
+            "GPU-bound anchors on the same GPU",
+            "repeat within 2 %",
+            "no GPU was met twice" if math.isnan(repeated) else f"largest deviation {repeated:.2%}",
+            repeated <= 0.02,
+            "anchors: same_gpu_largest_fraction",
+        ),
+        Figure(
+            "GPU-bound runs beside neighbours over the same runs alone, energy",
+            "interval within ± 2 %",
+            f"{low:.3f} to {high:.3f}",
+            low >= 0.98 and high <= 1.02,
+            "interference: GPU-bound together",
+        ),
+        Figure(
+            "runs per hour of four GPUs over those of one",
+            "≥ 3.5",
+            f"{times:.2f} on {lanes} GPUs",
+            times >= 3.5,
+            "single-GPU runs of the sitting with most GPUs: lanes busy on average, over how much longer a run takes"
+            " beside others (study interference)",
+        ),
+    ]
+
+
+def _gap_s(runs: pd.DataFrame) -> float:
+    """Median pause between two runs on the same GPU."""
+    single = runs[runs["n_gpus"] == 1].sort_values("monotonic_started_s")
+    ended_s = (single["monotonic_started_s"] + single["wall_s"]).groupby(single["gpu_uuid_hash"]).shift()
+    gaps_s = single["monotonic_started_s"] - ended_s
+    return float(gaps_s[gaps_s < 10].median())
+
+
+def _times_as_many_runs(runs: pd.DataFrame) -> tuple[int, float]:
+    """GPUs of the largest machine, and how much its lanes together did in the time of its single-GPU runs."""
+    single = runs[(runs["n_gpus"] == 1) & (runs["neighbours"] == "allowed")]
+    lanes = single.groupby("sitting")["gpu_uuid_hash"].nunique()
+    chosen = single[single["sitting"] == lanes.idxmax()]
+    ended_s = chosen["monotonic_started_s"] + chosen["wall_s"]
+    # Until the first lane finds nothing more to do: what comes after is the end of the campaign, not its pace.
+    until_s = ended_s.groupby(chosen["gpu_uuid_hash"]).max().min()
+    begun_s = chosen["monotonic_started_s"].min()
+    busy_s = (ended_s.clip(upper=until_s) - chosen["monotonic_started_s"]).clip(lower=0) + _gap_s(runs)
+    started = chosen["monotonic_started_s"] < until_s
+    return int(lanes.max()), float(busy_s[started].sum() / (until_s - begun_s)) / _times_as_long(runs)
+
+
+def _times_as_long(runs: pd.DataFrame) -> float:
+    """Time of a run beside neighbours over that of the same run alone, from the study that has both."""
+    both = runs[(runs["study"] == "interference") & (runs["status"] == "ok")]
+    factors = ["model", "precision", "batch_size"]
+    wall_s = both.pivot_table(index=factors, columns="neighbours", values="wall_s", aggfunc="mean")
+    return float((wall_s["allowed"] / wall_s["none"]).mean())
 
 
 def _workflow(archive: Path, config: list[str], results: Path) -> list[Figure]:

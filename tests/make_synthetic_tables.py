@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import synthetic
 
 from inference_energy import tables
-from inference_energy.aggregate import aggregate, n_planned_runs
+from inference_energy.aggregate import aggregate
 from inference_energy.analyse.anchors import anchors
 from inference_energy.analyse.batch_curve import batch_curve
 from inference_energy.analyse.campaign_quality import campaign_quality
@@ -23,6 +23,7 @@ from inference_energy.analyse.interference import interference
 from inference_energy.analyse.sittings import sittings
 from inference_energy.analyse.variability import variability
 from inference_energy.config import ResolvedCampaign
+from inference_energy.design import expand
 from inference_energy.records import Record
 
 
@@ -37,7 +38,7 @@ def all_tables(resolved: ResolvedCampaign, records: list[Record], n_bootstrap: i
         found["windows"],
         found["warnings"],
         by_gpu,
-        n_planned_runs=n_planned_runs(resolved, records),
+        n_planned_runs=len(expand(resolved)),
     )
     return found | {
         "sittings": by_gpu,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +28,7 @@ CLI = [sys.executable, "-m", "inference_energy.cli"]
 
 
 class TinyCampaign:
-    """One setting in two cycles, its folder below `results`.
+    """One setting in two cycles, or those of `settings`; its folder lies below `results`.
 
     Attributes
     ----------
@@ -36,8 +38,11 @@ class TinyCampaign:
         Its first run.
     """
 
-    def __init__(self, results: Path, name: str = "tiny", **measurement: Any) -> None:
-        study = {"question": "Does it work?", "fixed": {"batch_size": 1, "n_input_tokens": 8, "n_output_tokens": 8}}
+    def __init__(
+        self, results: Path, name: str = "tiny", *, settings: Sequence[dict[str, Any]] = ({},), **measurement: Any
+    ) -> None:
+        fixed = {"batch_size": 1, "n_input_tokens": 8, "n_output_tokens": 8}
+        study = {"question": "Does it work?", "settings": [fixed | levels for levels in settings]}
         self.resolved = synthetic.resolved_campaign(
             "local", name=name, studies={"faults": study}, measurement={**MEASUREMENT, **measurement}
         )
@@ -92,6 +97,21 @@ def wait_for(path: Path, within_s: float = 30.0) -> str:
             return text
         time.sleep(0.02)
     raise AssertionError(f"{path} did not come within {within_s} s")
+
+
+def holder_of_the_device(tmp: Path, run: str | None = None, within_s: float = 30.0) -> dict[str, Any]:
+    """What the device's lock in `tmp` says of who holds it, or held it last; with `run`, once that is the holder."""
+    deadline_s = time.monotonic() + within_s
+    while time.monotonic() < deadline_s:
+        # One lock says whose turn it is to look and names nobody, and a new holder's first act is to empty the other.
+        told = [text for path in tmp.glob("inference-energy-????????????.lock") if (text := path.read_text())]
+        if told:
+            (text,) = told
+            holder: dict[str, Any] = json.loads(text)
+            if run in (None, holder["run"]):
+                return holder
+        time.sleep(0.02)
+    raise AssertionError(f"nobody{f' called {run}' if run else ''} held the device within {within_s} s")
 
 
 def children_of(pid: int) -> list[int]:

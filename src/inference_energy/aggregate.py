@@ -8,7 +8,7 @@ instrument, the same prompts) and *cycle separation* (a setting's cycles are apa
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from inference_energy import flatten
 from inference_energy.config import ResolvedCampaign
 from inference_energy.design import Run, anchor_studies, expand, setting_id
 from inference_energy.errors import ComparabilityError, RecordError
+from inference_energy.qualification import Qualification
 from inference_energy.readings import gpu_name, taking_part
 from inference_energy.records import Record, read_record
 from inference_energy.tables import (
@@ -60,9 +61,12 @@ def read_records(folder: Path) -> list[Record]:
 
 
 def aggregate(
-    resolved: ResolvedCampaign, records: Sequence[Record], allow_missing: bool = False
+    resolved: ResolvedCampaign,
+    records: Sequence[Record],
+    allow_missing: bool = False,
+    qualifications: Sequence[Qualification] = (),
 ) -> dict[str, pd.DataFrame]:
-    """The tables of a campaign that come from its records alone: see :mod:`inference_energy.tables`.
+    """The tables of a campaign that come from its records and qualifications alone: see :mod:`inference_energy.tables`.
 
     Parameters
     ----------
@@ -72,6 +76,8 @@ def aggregate(
         In any order; rows come in the planned order.
     allow_missing : bool
         Whether planned runs may lack their record.
+    qualifications : sequence of Qualification
+        Of the sittings.
 
     Raises
     ------
@@ -93,16 +99,30 @@ def aggregate(
         rows["devices"] += flatten.device_rows(record)
         rows["device_checks"] += flatten.device_check_rows(record)
         rows["warnings"] += flatten.warning_rows(record)
+    rows["qualifications"] = [_qualification_row(one) for one in qualifications]
     return {
         name: conform(pd.DataFrame(found, columns=None if found else TABLES[name].names), TABLES[name])
         for name, found in rows.items()
     }
 
 
-def n_planned_runs(resolved: ResolvedCampaign, records: Iterable[Record]) -> int:
-    """Runs that the design asks for in the cycles of which there are records."""
-    cycles = {record.identity.cycle for record in records}
-    return sum(run.cycle in cycles for run in expand(resolved))
+def _qualification_row(found: Qualification) -> flatten.Row:
+    """The row of ``qualifications``."""
+    device = next(one for one in found.hardware.devices if one.participates)
+    return {
+        "host": found.hardware.host,
+        "cpu_name": found.hardware.cpu_name,
+        "n_cpus": found.hardware.n_cpus,
+        "gpu_name": device.name,
+        "gpu_uuid_hash": device.uuid_hash,
+    } | {
+        name: getattr(found, name)
+        for name in (
+            *("sitting", "made_at_utc", "energy_method", "period_s", "resolution_j", "read_latency_s"),
+            *("idle_power_w", "load_power_w", "counter_over_power_ratio", "power_lag_s"),
+            *("launch_latency_s", "launch_latency_sampled_s", "cpu_benchmark_s"),
+        )
+    }
 
 
 # --- checks --------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def _add_from_records_to_pages(add: Callable[[str, Command, str], argparse.Argum
 
 
 def _aggregate(options: argparse.Namespace) -> None:
-    from inference_energy import aggregate, archive, config, pages, tables
+    from inference_energy import aggregate, archive, config, pages, qualification, tables
     from inference_energy.records import write_text_atomically
 
     folder: Path = options.folder
@@ -79,7 +79,8 @@ def _aggregate(options: argparse.Namespace) -> None:
         resolved, records = archive.read_archive(folder)
     else:
         resolved, records = config.read_resolved(folder / "campaign.yaml"), aggregate.read_records(folder)
-    for name, frame in aggregate.aggregate(resolved, records, options.allow_missing).items():
+    qualified = qualification.read_all(folder / "qualification")
+    for name, frame in aggregate.aggregate(resolved, records, options.allow_missing, qualified).items():
         tables.write(frame, tables.TABLES[name], folder / "tables")
     pages.write_about(resolved, records, folder / "tables" / "about.json")
     dictionary = tables.data_dictionary().to_csv(index=False)

@@ -116,20 +116,6 @@ def expand(resolved: ResolvedCampaign, where: str = "") -> list[Run]:
     return runs
 
 
-def begun(runs: Sequence[Run], measured: Collection[str]) -> list[Run]:
-    """The runs of those portions and cycles in which something was measured.
-
-    Parameters
-    ----------
-    runs : sequence of Run
-        The whole design, of :func:`expand`.
-    measured : collection of str
-        ``run_id`` of the runs that have a record.
-    """
-    visits = {(run.portion, run.traversal) for run in runs if run.run_id in measured}
-    return [run for run in runs if (run.portion, run.traversal) in visits]
-
-
 def anchor_studies(campaign: Campaign) -> frozenset[str]:
     """Studies that are measured anew in every portion; their cycles may follow one another at once."""
     return frozenset(name for name, study in campaign.studies.items() if study.every_portion)

@@ -14,6 +14,7 @@ import numpy as np
 
 from inference_energy.readings import (
     Floats,
+    codecarbon_gpu_power_w,
     codecarbon_powers_w,
     counter_energies_j,
     counter_powers_w,
@@ -308,7 +309,7 @@ def _measured(record: Record, windows: Sequence[Row]) -> Row:
     idle_power_w = _overhead(record)["idle_power_w"]
     counter_j, waited_s = total("counter_energy_j"), total("waited_s")
     per_window = np.array([row["energy_j_per_output_token"] for row in windows])
-    codecarbon_w, codecarbon_gpu_w = codecarbon_powers_w(intervals)
+    codecarbon_w, codecarbon_gpu_w = codecarbon_powers_w(record, intervals)
     return {
         "energy_j": energy_j,
         "measured_s": measured_s,
@@ -368,7 +369,6 @@ def _window_row(record: Record, interval: Interval) -> Row:
     energy_j = taking_part_sum(record, counter_energies_j(interval) - tails_j)
     power_instant_j = taking_part_sum(record, floats(interval.energy_power_instant_j))
     duration_s = interval.work_ended_s - interval.opened_s
-    codecarbon = interval.codecarbon
     return (
         _key(record)
         | _shown_factors(record)
@@ -392,7 +392,7 @@ def _window_row(record: Record, interval: Interval) -> Row:
             "energy_power_instant_j": power_instant_j,
             "energy_power_average_j": taking_part_sum(record, floats(interval.energy_power_average_j)),
             "counter_over_power_ratio": ratio(counter_j, power_instant_j),
-            "codecarbon_gpu_power_w": ratio(codecarbon.gpu_energy_j, codecarbon.duration_s) if codecarbon else None,
+            "codecarbon_gpu_power_w": codecarbon_gpu_power_w(record, interval),
             "energy_j_per_output_token": ratio(energy_j, n_tokens),
             "throughput_tokens_per_s": ratio(n_tokens, duration_s),
             "power_mean_w": ratio(energy_j, duration_s),

@@ -69,7 +69,19 @@ QUESTIONS: dict[str, Question] = {
 }
 
 #: Tables that come from the records alone; a test holds them and the questions to tables.py.
-RECORD_TABLES = (*("runs", "windows", "intervals", "iterations", "samples", "devices", "device_checks", "warnings"),)
+RECORD_TABLES = (
+    *(
+        "runs",
+        "windows",
+        "intervals",
+        "iterations",
+        "samples",
+        "devices",
+        "device_checks",
+        "warnings",
+        "qualifications",
+    ),
+)
 
 
 def answer(question: str, folder: Path, statistics: Statistics) -> None:

@@ -187,13 +187,33 @@ def rest_energies_j(record: Record) -> Floats:
     return np.array(energies_j)
 
 
-def codecarbon_powers_w(intervals: Sequence[Interval]) -> tuple[float, float]:
+def codecarbon_gpu_energy_j(record: Record, interval: Interval) -> float:
+    """CodeCarbon's energy of the GPUs over one window; missing where it read none.
+
+    A GPU that runs draws at least its idle power. An energy of exactly 0 beside NVML's meter therefore
+    means that CodeCarbon found no GPU; its total would then be that of CPU and RAM, and too small.
+    """
+    if interval.codecarbon is None:
+        return math.nan
+    # SOURCE: CodeCarbon 3.3.2 strips the letter G from ids such as "GPU-..." and then finds no such GPU:
+    # the first sitting of h200 was measured so.
+    blind = record.meter.energy_method == "nvml_total_energy" and interval.codecarbon.gpu_energy_j == 0
+    return math.nan if blind else interval.codecarbon.gpu_energy_j
+
+
+def codecarbon_gpu_power_w(record: Record, interval: Interval) -> float:
+    """CodeCarbon's mean power of the GPUs over one window."""
+    codecarbon = interval.codecarbon
+    return ratio(codecarbon_gpu_energy_j(record, interval), codecarbon.duration_s) if codecarbon else math.nan
+
+
+def codecarbon_powers_w(record: Record, intervals: Sequence[Interval]) -> tuple[float, float]:
     """CodeCarbon's mean power over the windows: everything it counts, and the GPU alone."""
     energies = [one.codecarbon for one in intervals if one.codecarbon is not None]
     if len(energies) < len(intervals):
         return math.nan, math.nan
     duration_s = sum(one.duration_s for one in energies)
-    gpu_j = sum(one.gpu_energy_j for one in energies)
+    gpu_j = sum(codecarbon_gpu_energy_j(record, one) for one in intervals)
     others_j = sum(one.cpu_energy_j + one.ram_energy_j for one in energies)
     return ratio(gpu_j + others_j, duration_s), ratio(gpu_j, duration_s)
 

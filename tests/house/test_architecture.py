@@ -46,8 +46,10 @@ ROOMS = {
     "design": _room("errors units validation facts config fraction", "plans without measuring"),
     "provenance": _room("errors config", "asked by every room, so it drags nothing along", ""),
     "records": _room("errors units validation facts config", "the contract between measuring and the rest"),
+    "qualification": _room("errors records", "the instrument's own record, for measuring and for tables"),
     "measure": _room(
-        "errors units validation facts config design records provenance", "runs where nothing is analysed"
+        "errors units validation facts config design records qualification provenance",
+        "runs where nothing is analysed",
     ),
     "tables": _room("errors units", "the contract between aggregate and the rest"),
     "campaigns": _room(
@@ -56,7 +58,7 @@ ROOMS = {
     "readings": _room("errors units records", "arithmetic on one record"),
     "flatten": _room("errors units records readings tables", "one record in, rows out"),
     "aggregate": _room(
-        "errors units validation facts config design records provenance tables readings flatten",
+        "errors units validation facts config design records qualification provenance tables readings flatten",
         "records in, checked tables out",
     ),
     "archive": _room(

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import synthetic
 
-from inference_energy.aggregate import aggregate, n_planned_runs, read_records
+from inference_energy.aggregate import aggregate, check_cycle_separation, read_records
 from inference_energy.design import expand
 from inference_energy.errors import ComparabilityError, RecordError
 from inference_energy.questions import RECORD_TABLES
@@ -354,7 +354,6 @@ def test_missing_runs_are_counted_and_the_first_named() -> None:
     assert "and 2 more" in str(caught.value)
     tables = aggregate(RESOLVED, RECORDS[:3], allow_missing=True)
     assert len(tables["runs"]) == 3
-    assert n_planned_runs(RESOLVED, RECORDS[:3]) == 4
     with pytest.raises(RecordError, match="8 of 8"):
         aggregate(RESOLVED, [], allow_missing=True)
 
@@ -458,6 +457,34 @@ def test_cycles_are_apart(seconds: float, fits: bool) -> None:
     for record in (records[0], records[other]):
         assert record.run_id in str(caught.value)
         assert record.identity.started_at_utc in str(caught.value)
+
+
+def test_cycles_of_anchors_may_follow_one_another_at_once_but_are_never_one_run() -> None:
+    first, other = RECORDS[0], next(one for one in RECORDS[1:] if one.identity.setting == RECORDS[0].identity.setting)
+    next_one = _started_later(other, 1.0, than=first)
+    check_cycle_separation([first, next_one], 60.0, anchors={"batching"})
+    for anchors in (frozenset(), {"launcher"}):
+        with pytest.raises(ComparabilityError, match=r"1 s apart. Expected: cycles of one setting at least 60 s apart"):
+            check_cycle_separation([first, next_one], 60.0, anchors=anchors)
+    same = _started_later(other, 0.0, than=first)
+    with pytest.raises(ComparabilityError, match="never one run under two names"):
+        check_cycle_separation([first, same], 60.0, anchors={"batching"})
+
+
+def test_a_campaigns_anchors_are_those_measured_in_every_portion() -> None:
+    """Aggregating exempts them, and no other study."""
+    anchors = {"question": "SYNTHETIC?", "fixed": {"model": "llama-3.2-1b", "batch_size": 2}, "every_portion": True}
+    resolved = synthetic.small_campaign(studies={"batching": synthetic.BATCHING, "anchors": anchors}, portion_size=4)
+    records = synthetic.campaign_records(resolved)
+    for study, fits in (("anchors", True), ("batching", False)):
+        first = next(one for one in records if one.identity.study == study)
+        other = next(one for one in records if one is not first and one.identity.setting == first.identity.setting)
+        close = [_started_later(other, 1.0, than=first) if one is other else one for one in records]
+        if fits:
+            aggregate(resolved, close)
+        else:
+            with pytest.raises(ComparabilityError, match="1 s apart"):
+                aggregate(resolved, close)
 
 
 def test_one_run_under_two_names_is_refused_even_without_a_gap() -> None:

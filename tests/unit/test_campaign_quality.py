@@ -47,9 +47,10 @@ def test_wall_seconds_run_from_the_first_start_to_the_last_end() -> None:
     idle_s = len(first) * (synthetic.IDLE_S + synthetic.IDLE_LOADED_S)
     assert row["idle_fraction"] == pytest.approx(idle_s / row["wall_s"], rel=1e-9)
     assert row["load_fraction"] == pytest.approx(len(first) * synthetic.LOAD_S / row["wall_s"], rel=1e-9)
-    assert quality.filter(regex="^(measured|idle|load|warmup|rest)_fraction").sum(axis=1).tolist() == pytest.approx(
-        [1.0] * 3
-    )
+    assert quality.filter(regex="^(measured|idle|load|warmup|rest|between_runs)_fraction").sum(
+        axis=1
+    ).tolist() == pytest.approx([1.0] * 3)
+    assert row["between_runs_fraction"] == pytest.approx(3 * synthetic.GAP_S / row["wall_s"], rel=1e-9)
     assert quality.loc["all", "wall_s"] == pytest.approx(quality["wall_s"].iloc[:2].sum(), rel=1e-12)
 
 
@@ -107,6 +108,26 @@ def test_energy_that_only_the_counter_saw_keeps_the_ledger_open() -> None:
     records[3] = synthetic.altered(records[3], {"counter_ended_j": [ended_j + 100.0]})
     row = _quality(records).loc["SYNTHETIC-1"]
     assert row["ledger_closure_fraction"] == pytest.approx(-100.0 / row["counter_energy_j"], rel=1e-9)
+    assert row["runs_closure_fraction"] == pytest.approx(-100.0 / row["runs_counter_energy_j"], rel=1e-9)
+
+
+def test_energy_between_runs_keeps_the_whole_ledger_open_and_not_that_of_the_runs() -> None:
+    """As after an attempt that was lost: the counter moved on between the second run and the third."""
+    moved = {"counter_started_j": 500.0, "counter_ended_j": 500.0}
+    records = [
+        synthetic.altered(one, {name: [getattr(one, name)[0] + more] for name, more in moved.items()})
+        if one.identity.cycle == 1 and one.identity.order >= 2
+        else one
+        for one in RECORDS
+    ]
+    row = _quality(records).loc["SYNTHETIC-1"]
+    assert row["ledger_closure_fraction"] == pytest.approx(-500.0 / row["counter_energy_j"], rel=1e-9)
+    assert abs(row["runs_closure_fraction"]) < 1e-9
+    unexplained_j = row["between_runs_counter_energy_j"] - row["between_runs_idle_energy_j"]
+    assert unexplained_j == pytest.approx(500.0, rel=1e-9)
+    gaps_s = 3 * (synthetic.GAP_S + synthetic.LAUNCH_S)
+    assert row["between_runs_s"] == pytest.approx(gaps_s, rel=1e-9)
+    assert row["between_runs_idle_energy_j"] == pytest.approx(gaps_s * synthetic.IDLE_W, rel=1e-9)
 
 
 def test_the_rest_does_not_come_from_the_counter() -> None:
@@ -194,6 +215,7 @@ def test_each_gpus_ledger_closes_though_runs_overlap() -> None:
     assert (same_sitting & (runs["monotonic_started_s"].diff() < runs["wall_s"].shift())).any()  # they do overlap
     assert len(found["sittings"]) == 8  # four GPUs, two sittings
     assert found["sittings"]["ledger_closure_fraction"].abs().max() < 1e-9
+    assert found["sittings"]["runs_closure_fraction"].abs().max() < 1e-9
     assert found["quality"]["ledger_closure_fraction"].abs().max() < 1e-9
 
 

@@ -22,7 +22,7 @@ from inference_energy.config import (
     read_resolved,
     resolve,
 )
-from inference_energy.design import Run, anchor_studies, begun, expand, find, fractions, setting_id
+from inference_energy.design import Run, anchor_studies, expand, find, fractions, setting_id
 from inference_energy.errors import DesignError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -294,13 +294,6 @@ def test_settings_that_are_compared_stay_in_one_portion() -> None:
         portions.setdefault(run.levels.batch_size, set()).add(run.portion)
     assert all(len(found) == 1 for found in portions.values())
     assert len(set.union(*portions.values())) == 3
-
-
-def test_begun_portions_are_found_from_what_is_measured() -> None:
-    runs = _portioned()
-    measured = {runs[2].run_id, runs[-1].run_id}
-    assert begun(runs, measured) == [*runs[:6], *runs[-6:]]
-    assert begun(runs, set()) == []
 
 
 def test_combinations_can_be_left_out() -> None:

@@ -82,7 +82,7 @@ def test_batch_sizes_are_the_ticks(drawn: dict[str, Figure]) -> None:
 
 
 def test_every_run_is_a_point_of_the_batch_curve(drawn: dict[str, Figure], made: dict[str, pd.DataFrame]) -> None:
-    points = [line for line in drawn["batch_curve"].axes[0].lines if line.get_markersize() == 2.5]
+    points = [line for axes in drawn["batch_curve"].axes for line in axes.lines if line.get_markersize() == 2.5]
     heights = np.sort(np.concatenate([line.get_ydata() for line in points]))
     runs = made["runs"]
     expected = np.sort(runs[runs["study"] == "batching"]["energy_j_per_output_token"].to_numpy(float))
@@ -90,8 +90,9 @@ def test_every_run_is_a_point_of_the_batch_curve(drawn: dict[str, Figure], made:
 
 
 def test_curves_are_named_at_their_ends(drawn: dict[str, Figure]) -> None:
-    names = {text.get_text() for text in drawn["batch_curve"].axes[0].texts}
-    assert {f"llama-3.2-{size}b float{bits}" for size in (1, 3) for bits in (16, 32)} <= names
+    for axes, size in zip(drawn["batch_curve"].axes, (1, 3), strict=True):
+        assert axes.get_title(loc="left") == f"llama-3.2-{size}b"
+        assert {text.get_text() for text in axes.texts} == {"float16", "float32"}
 
 
 def test_labels_at_the_ends_keep_apart(drawn: dict[str, Figure]) -> None:

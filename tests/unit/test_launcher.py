@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -16,8 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_campaign import TinyCampaign, children_of, process_is_gone, wait_for
+from tiny_campaign import TinyCampaign, children_of, holder_of_the_device, process_is_gone
 
+from inference_energy.errors import (
+    DesignError,
+    DeviceBusyError,
+    EngineError,
+    MeterError,
+    RecordError,
+    SteadyStateError,
+    TokenCountError,
+)
 from inference_energy.measure import launcher, qualify
 from inference_energy.measure.launcher import EXPECTED_FAILURE, launch, parent_state, stop_parent
 
@@ -54,13 +64,6 @@ def campaign(own_tmp: Path, parent: int) -> TinyCampaign:
     return tiny
 
 
-def _holder(own_tmp: Path) -> dict[str, object]:
-    """What the lock says of the process that held it last."""
-    (path,) = own_tmp.glob("inference-energy-????????????.lock")
-    found: dict[str, object] = json.loads(wait_for(path))
-    return found
-
-
 def test_the_parent_holds_the_imports_and_no_device(parent: int) -> None:
     state = parent_state()
     assert state == {"pid": parent, "cuda_initialised": False, "n_device_files": 0}
@@ -74,7 +77,7 @@ def test_the_parent_holds_the_imports_and_no_device(parent: int) -> None:
 def test_a_forked_run_is_another_process_and_does_its_work(parent: int, campaign: TinyCampaign, own_tmp: Path) -> None:
     (path,) = (campaign.folder / "qualification").glob("*.json")
     assert qualify.read(path).campaign == "tiny"
-    holder = _holder(own_tmp)
+    holder = holder_of_the_device(own_tmp)
     assert holder["run"] == "qualification of tiny"
     assert holder["pid"] not in (parent, os.getpid())
     assert parent_state()["pid"] == parent  # the parent outlives its runs
@@ -84,7 +87,7 @@ def test_two_runs_are_two_processes(campaign: TinyCampaign, own_tmp: Path) -> No
     pids = set()
     for _ in range(2):
         assert launch(campaign.request("qualify")) == 0
-        pids.add(_holder(own_tmp)["pid"])
+        pids.add(holder_of_the_device(own_tmp)["pid"])
     assert len(pids) == 2
 
 
@@ -115,13 +118,7 @@ def _client(campaign: TinyCampaign) -> subprocess.Popen[bytes]:
 
 def _running(campaign: TinyCampaign, own_tmp: Path) -> int:
     """Process id of the run, as soon as it holds the device."""
-    deadline_s = time.monotonic() + 30
-    while time.monotonic() < deadline_s:
-        holder = _holder(own_tmp)
-        if holder["run"] == f"tiny/{campaign.run_id}":
-            return int(str(holder["pid"]))
-        time.sleep(0.02)
-    raise AssertionError("the run did not start")
+    return int(holder_of_the_device(own_tmp, f"tiny/{campaign.run_id}")["pid"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -168,3 +165,76 @@ def test_a_parent_dies_with_its_owner(own_tmp: Path) -> None:
         owner.kill()
         owner.wait()
         assert process_is_gone(pid)
+
+
+# --- why a run failed ------------------------------------------------------------------------------
+
+WORDS = ("batching/x", "failed", "", "")
+
+
+def _ended(tmp_path: Path, failure: str | None) -> int:
+    """Exit status of a forked process that performs a run."""
+    request = replace(TinyCampaign(tmp_path / "results").request(), failure=failure)
+    child = os.fork()
+    if child == 0:
+        try:
+            launcher.run_and_exit(request)
+        finally:
+            os._exit(99)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retry"),
+    [
+        (SteadyStateError(*WORDS), EXPECTED_FAILURE, True),
+        (TokenCountError(*WORDS), EXPECTED_FAILURE, True),
+        (EngineError(*WORDS), EXPECTED_FAILURE, True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), 1, True),
+        (KeyError(), 1, True),
+        (MeterError(*WORDS), EXPECTED_FAILURE, False),
+        (DeviceBusyError(*WORDS), EXPECTED_FAILURE, False),
+        (DesignError(*WORDS), EXPECTED_FAILURE, False),
+        (RecordError(*WORDS), EXPECTED_FAILURE, False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_a_failing_run_leaves_its_reason_and_whether_another_attempt_may_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, retry: bool
+) -> None:
+    def failing(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(launcher, "perform", failing)
+    reason = tmp_path / "reason.json"
+    assert _ended(tmp_path, str(reason)) == status
+    assert json.loads(reason.read_text()) == {
+        "kind": type(error).__name__,
+        "message": str(error) or type(error).__name__,
+        "retry": retry,
+    }
+
+
+@pytest.mark.parametrize("failure", [None, "no such folder/because a file is there/reason.json"])
+def test_a_reason_that_nobody_wants_or_that_cannot_be_kept_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], failure: str | None
+) -> None:
+    def failing(_: object) -> None:
+        raise SteadyStateError("batching/x", "no steady state", "", "")
+
+    (tmp_path / "no such folder").write_text("a file")
+    monkeypatch.setattr(launcher, "perform", failing)
+    assert _ended(tmp_path, None if failure is None else str(tmp_path / failure)) == EXPECTED_FAILURE
+    assert capfd.readouterr().err == "error: batching/x: no steady state.\n"
+
+
+def test_a_failing_run_ends_the_processes_of_its_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_: object) -> None:
+        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+        process.start()
+        (tmp_path / "pid").write_text(str(process.pid))
+        raise EngineError("batching/x", "failed", "", "")
+
+    monkeypatch.setattr(launcher, "perform", failing)
+    assert _ended(tmp_path, None) == EXPECTED_FAILURE
+    assert process_is_gone(int((tmp_path / "pid").read_text()))

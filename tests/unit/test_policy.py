@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -12,7 +13,8 @@ from drawn_campaign import BATCHES, CONTEXT, frames, joules, local_frames, write
 
 from inference_energy import policy
 from inference_energy.errors import AnalysisError
-from inference_energy.policy import wording
+from inference_energy.policy import quality, wording
+from inference_energy.records import RunWarning
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,7 @@ ABOUT_A_CAMPAIGN = [
     policy.warning_counts,
     policy.side_by_side,
     policy.sittings_table,
+    policy.hosts_table,
     policy.failures,
     policy.device_proof,
     policy.anchors,
@@ -67,6 +70,7 @@ ABOUT_A_CAMPAIGN = [
     policy.launcher,
     policy.headlines,
     policy.measured,
+    policy.quantised,
     policy.translation,
     policy.translation_table,
     policy.grids_table,
@@ -284,3 +288,61 @@ def test_notes_are_gathered_with_their_place(tmp_path: Path) -> None:
         {"kind": "ASSUME", "where": "a.py:1", "text": "rest power is idle power, as seen in the traces."},
         {"kind": "SOURCE", "where": "a.py:5", "text": "a paper"},
     ]
+
+
+def test_curves_over_different_batch_sizes_are_not_compared(pilot: policy.Evidence) -> None:
+    curve = pilot.batch_curve
+    short = (curve["precision"] == "float16") & (curve["batch_size"] > 2)
+    title = policy.batch_size(dataclasses.replace(pilot, batch_curve=curve[~short])).title
+    assert title.startswith("From batch 1 to 64 the energy of an output token falls 29×")
+    assert "2 other curves span less" in title
+    apart = curve[~short & ~((curve["precision"] == "float32") & (curve["batch_size"] < 4))]
+    title = policy.batch_size(dataclasses.replace(pilot, batch_curve=apart)).title
+    assert "float32, batch 4 to 64" in title  # the widest, named with its own range
+    assert f"falls {(1 / 4 + 0.02) / (1 / 64 + 0.02):.1f}×" in title
+
+
+def test_what_quantised_weights_cost_is_the_constructed_ratio(pilot: policy.Evidence) -> None:
+    assert policy.quantised(pilot).title.startswith("Not measured in this campaign: quantised weights")
+    assert "No weights were quantised" in policy.measured(pilot)
+    half = pilot.runs[pilot.runs["precision"] == "float16"]
+    energies = half["energy_j_per_output_token"]
+    int8 = half.assign(precision="int8", setting=half["setting"] + "q", energy_j_per_output_token=3 * energies)
+    once = int8[(int8["cycle"] == 1) | (int8["batch_size"] > 1)]
+    seen = dataclasses.replace(pilot, runs=pd.concat([pilot.runs, once]))
+    said = policy.quantised(seen)
+    assert "3.0× with int8 (14 pairs)" in said.title
+    assert "2 of them in one cycle only" in said.detail
+    assert "LLM.int8" in policy.measured(seen)
+    assert said.title in policy.headlines(seen)
+    alone = dataclasses.replace(pilot, runs=once)
+    assert "none of them yet" in policy.quantised(alone).title
+
+
+def test_a_variance_that_one_cycle_cannot_split_is_not_called_unknown(pilot: policy.Evidence) -> None:
+    split = pilot.variability.assign(variance_fraction=float("nan"))
+    said = policy.variance(dataclasses.replace(pilot, variability=split))
+    assert said.title.startswith("Not measured in this campaign yet")
+    assert "unknown" not in str(said)
+
+
+def test_every_warning_has_its_words() -> None:
+    codes = get_args(RunWarning.model_fields["code"].annotation)
+    assert set(quality.WARNINGS) == set(codes)
+
+
+def test_the_ledger_says_what_lies_between_runs(pilot: policy.Evidence) -> None:
+    detail = policy.ledger(pilot).detail
+    assert "Within runs, the parts add up to 0.20 % less" in detail
+    assert "80.0 W, and the counter saw 120 W, 2.40 kJ instead of 1.60 kJ" in detail
+
+
+def test_runs_that_wait_stand_apart_from_the_spread_of_windows(pilot: policy.Evidence) -> None:
+    waiting = pilot.runs.index == pilot.runs.index[0]
+    runs = pilot.runs.assign(
+        traffic=["burst" if one else "none" for one in waiting],
+        window_cv=pilot.runs["window_cv"].mask(waiting, 0.8),
+    )
+    said = policy.window_spread(dataclasses.replace(pilot, runs=runs))
+    assert "80 %" not in said.title
+    assert "largest 80 %, 1 run" in said.detail

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import synthetic
 
-from inference_energy.readings import cumulative_energy_j, shared_energies_j, tail_energies_j, taking_part
+from inference_energy.readings import (
+    codecarbon_gpu_power_w,
+    codecarbon_powers_w,
+    cumulative_energy_j,
+    shared_energies_j,
+    tail_energies_j,
+    taking_part,
+)
+from inference_energy.records import CodeCarbonEnergy
 
 
 @pytest.mark.parametrize(
@@ -74,3 +82,22 @@ def test_each_device_is_billed_from_its_own_tick_to_its_own_tick_less_its_waitin
     np.testing.assert_allclose(settling_j, (mean_w - synthetic.IDLE_LOADED_W) * 0.010, rtol=1e-9)
     shared_j = 300.0 * worked_s + synthetic.IDLE_LOADED_W * 0.07  # both from the work's begin to 70 ms after it
     np.testing.assert_allclose(shared_energies_j(changed, window), shared_j, rtol=1e-9)
+
+
+def test_codecarbon_that_read_no_gpu_is_missing_beside_nvml_and_nowhere_else() -> None:
+    """CodeCarbon counts 0 J where it finds no GPU; a machine without a GPU has none to find."""
+    record = synthetic.campaign_records(synthetic.small_campaign())[0]
+    windows = [one for one in record.intervals if one.phase == "window"]
+    laps = [
+        {"duration_s": 2.0, "cpu_energy_j": 20.0, "ram_energy_j": 4.0, "gpu_energy_j": joules} for joules in (600, 0)
+    ]
+    nvml, estimate = (
+        synthetic.altered(record, {"meter.energy_method": method})
+        for method in ("nvml_total_energy", "codecarbon_estimate")
+    )
+    seen, blind = (windows[0].model_copy(update={"codecarbon": CodeCarbonEnergy(**lap)}) for lap in laps)
+    np.testing.assert_allclose(codecarbon_powers_w(nvml, [seen, seen]), (312.0, 300.0), rtol=1e-12)
+    np.testing.assert_allclose(codecarbon_powers_w(estimate, [blind]), (12.0, 0.0), rtol=1e-12)
+    assert np.isnan(codecarbon_powers_w(nvml, [seen, blind])).all()
+    assert np.isnan(codecarbon_gpu_power_w(nvml, blind))
+    assert codecarbon_gpu_power_w(estimate, blind) == 0.0

@@ -75,7 +75,6 @@ def test_two_executions_and_renderings_give_the_same_bytes(tmp_path: Path) -> No
 def test_every_notebook_becomes_a_self_contained_page(tmp_path: Path, campaign: str) -> None:
     write(tmp_path, campaign, frames() if campaign == "pilot" else local_frames())
     footer = policy.footer(policy.read_about(tmp_path / campaign / "tables/about.json"))
-    assert len(NOTEBOOKS) == 4
     pages = []
     for notebook in NOTEBOOKS:
         executed, page = tmp_path / notebook.name, tmp_path / f"{notebook.stem}.html"
@@ -96,7 +95,8 @@ def test_every_notebook_becomes_a_self_contained_page(tmp_path: Path, campaign: 
     assert linked == [page.name for page in pages]
     assert ">Can the numbers of this campaign be trusted?</a>" in (tmp_path / "index.html").read_text(encoding="utf-8")
     drawn = {path.stem for path in (tmp_path / campaign / "figures").glob("*.svg")}
-    assert len(drawn) == 15
+    n_saved = sum(notebook.read_text(encoding="utf-8").count("figures.save(") for notebook in NOTEBOOKS)
+    assert len(drawn) == n_saved > 20  # none under another's name, and none left out without data
     assert drawn == {path.stem for path in (tmp_path / campaign / "figures").glob("*.csv")}
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -257,6 +259,43 @@ def test_a_counter_without_a_reading_is_an_error(
     with pytest.raises(MeterError, match="gave no reading"):
         companion.lap_now()
     companion.laps()
+
+
+#: The real CodeCarbon on four fake GPUs of 100 to 400 W; the arguments are numbers of GPUs.
+REAL_CODECARBON = """
+import sys, time
+import fake_pynvml, pytest
+from types import SimpleNamespace
+fake_pynvml.install(pytest.MonkeyPatch(), [fake_pynvml.FakeGpu(100.0 * (n + 1)) for n in range(4)])
+nvml = sys.modules["pynvml"]  # and what CodeCarbon asks besides
+nvml.NVMLError_NotSupported = fake_pynvml.NVMLError
+nvml.nvmlDeviceGetPowerUsage = nvml.nvmlDeviceGetComputeMode = lambda handle: 0
+nvml.nvmlDeviceGetGraphicsRunningProcesses = lambda handle: []
+nvml.nvmlDeviceGetMemoryInfo = lambda handle: SimpleNamespace(total=2, free=1, used=1)
+from inference_energy.measure.sampler import CodeCarbonCompanion
+companion = CodeCarbonCompanion([int(number) for number in sys.argv[1:]], "DEU")
+companion.start()
+assert companion.ready()
+companion.lap()
+time.sleep(1.5)
+companion.lap()
+lap = companion.laps()[-1]
+print(lap.gpu_energy_j / lap.duration_s)
+"""
+
+
+@pytest.mark.slow
+def test_codecarbon_reads_the_gpus_whose_numbers_it_is_given(tmp_path: Path) -> None:
+    smi = tmp_path / "nvidia-smi"  # CodeCarbon asks for NVIDIA's GPUs where there is this command
+    smi.write_text("#!/bin/sh\n")
+    smi.chmod(0o755)
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    command = [sys.executable, "-c", REAL_CODECARBON, "1", "3"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.splitlines()[-1]) == pytest.approx(200 + 400, rel=0.05)
 
 
 def test_a_companion_that_was_not_started_has_nothing() -> None:

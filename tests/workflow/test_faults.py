@@ -7,7 +7,6 @@ them, as the launcher's parent does; it kills itself with SIGKILL at a chosen mo
 from __future__ import annotations
 
 import errno
-import json
 import os
 import resource
 import shutil
@@ -21,7 +20,7 @@ from typing import Any
 
 import pytest
 import synthetic
-from tiny_campaign import CLI, TinyCampaign, children_of, process_is_gone, wait_for
+from tiny_campaign import CLI, TinyCampaign, children_of, holder_of_the_device, process_is_gone
 
 from inference_energy import records
 from inference_energy.errors import MeterError, RecordError
@@ -165,11 +164,7 @@ def test_a_second_campaign_on_the_device_is_refused_and_told_who_holds_it(own_tm
         session.perform(tiny.request("qualify"))
     running = subprocess.Popen(first.measure_command())
     try:
-        (path,) = own_tmp.glob("inference-energy-????????????.lock")
-        deadline_s = time.monotonic() + 30
-        while (holder := json.loads(wait_for(path)))["run"] != f"first/{first.run_id}":
-            assert time.monotonic() < deadline_s
-            time.sleep(0.02)
+        holder = holder_of_the_device(own_tmp, f"first/{first.run_id}")
         refused = subprocess.run(second.measure_command(), capture_output=True, text=True, check=False)
     finally:
         running.kill()
@@ -177,8 +172,9 @@ def test_a_second_campaign_on_the_device_is_refused_and_told_who_holds_it(own_tm
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
     assert line.startswith("error: ")
-    assert f'another run holds it: {{"run": "first/{first.run_id}", "pid": {holder["pid"]}' in line
-    assert "Wait for it, or end it." in line
+    assert f'0 of 1 devices are free; other runs hold the rest: {{"run": "first/{first.run_id}", "pid": ' in line
+    assert f'"pid": {holder["pid"]}, ' in line
+    assert "Wait for them, or end them." in line
     assert not second.record.exists()
     assert process_is_gone(holder["pid"])
     _require_untouched(second, second.files())
@@ -216,7 +212,8 @@ def test_a_record_of_another_version_stops_the_tables(own_tmp: Path) -> None:
     for record in synthetic.campaign_records(resolved):
         write_record(folder / "records" / f"{record.run_id}.json", record)
     path = folder / "records" / f"{ANY_RECORD.run_id}.json"
-    path.write_text(path.read_text().replace('"schema_version":1', '"schema_version":7'), encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"schema_version":2', '"schema_version":7'), encoding="utf-8")
     command = [*CLI, "aggregate", str(folder), "--source", "measured"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -32,6 +32,8 @@ pytestmark = pytest.mark.slow
 N_LANES, N_KILLS = 10, 50
 #: Longer than a run takes undisturbed, so that some kills come after its end or between two runs.
 LATEST_S = 12.0
+#: Runs wait most of the time, or the lanes would slow one another down: they share two cores.
+SPARING = {"traffic": "constant", "delay_min_s": 0.3, "delay_max_s": 0.3}
 VICTIMS = ("command", "measuring", "command", "measuring", "command", "measuring", "parent")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
@@ -41,7 +43,8 @@ class Lane:
 
     def __init__(self, number: int) -> None:
         self.tmp = Path(tempfile.mkdtemp(prefix=f"ie-{number}-"))
-        self.tiny = TinyCampaign(self.tmp / "results", idle_s=0.05, idle_loaded_s=0.05, lock_wait_s=30.0)
+        quick = {"idle_s": 0.05, "idle_loaded_s": 0.05, "lock_wait_s": 30.0}
+        self.tiny = TinyCampaign(self.tmp / "results", settings=[SPARING], **quick)
         self.runs = expand(self.tiny.resolved)
         self.environment = {**os.environ, "TMPDIR": str(self.tmp)}
         self.environment.pop("INFERENCE_ENERGY_OWNER_PID", None)

@@ -13,6 +13,15 @@ from inference_energy.tables import CAMPAIGN_QUALITY, conform
 _PARTS = ("idle", "load", "warmup", "window", "rest")
 _PARTS_OF_PHASES = {"idle": "idle", "idle_loaded": "idle", "load": "load", "warmup": "warmup", "window": "window"}
 _RUN = ["study", "setting", "cycle"]
+_CLOSURES = ("ledger_closure_fraction", "runs_closure_fraction")
+_SUMMED = (
+    "counter_energy_j",
+    *(f"{part}_energy_j" for part in _PARTS),
+    "runs_counter_energy_j",
+    "between_runs_s",
+    "between_runs_counter_energy_j",
+    "between_runs_idle_energy_j",
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ def campaign_quality(
 
     *Ledger.* The sum over the GPUs of the sitting of their ledgers, see
     :func:`inference_energy.analyse.sittings.sittings`; missing where one of them is.
+    ``runs_closure_fraction`` leaves out what lies between runs.
 
     Parameters
     ----------
@@ -151,52 +161,49 @@ def _times(runs: pd.DataFrame, intervals: pd.DataFrame) -> dict[str, float]:
     gpu_s = (placed["closed_s"] - placed["opened_s"]) * placed["n_gpus"].astype(float)
     durations = gpu_s.groupby(placed["phase"].map(_PARTS_OF_PHASES)).sum()
     wall_s = float(ends.max() - starts.min()) if len(timed) else np.nan
-    return {"wall_s": wall_s, "gpu_wall_s": wall_s * max(1, len(_gpus(timed)))} | {
+    busy_s = float((timed["wall_s"] * timed["n_gpus"].astype(float)).sum())
+    return {"wall_s": wall_s, "gpu_wall_s": wall_s * max(1, len(_gpus(timed))), "busy_s": busy_s} | {
         f"{part}_s": float(durations.get(part, 0.0)) for part in ("idle", "load", "warmup")
     }
 
 
 def _with_fractions(rows: pd.DataFrame) -> pd.DataFrame:
-    """GPU seconds of each part over those of the wall; the rest is what remains: tails, edges, gaps."""
-    for part in ("measured", "idle", "load", "warmup"):
+    """GPU seconds of each part over those of the wall; the rest is what remains within runs: tails, edges."""
+    for part in ("measured", "idle", "load", "warmup", "busy"):
         rows[f"{part}_fraction"] = rows[f"{part}_s"] / rows["gpu_wall_s"]
-    rows["rest_fraction"] = 1 - rows[["measured_fraction", "idle_fraction", "load_fraction", "warmup_fraction"]].sum(
-        axis=1
-    )
-    return rows.drop(columns=["idle_s", "load_s", "warmup_s"])
+    inside = rows[["measured_fraction", "idle_fraction", "load_fraction", "warmup_fraction"]].sum(axis=1)
+    rows["rest_fraction"] = rows["busy_fraction"] - inside
+    rows["between_runs_fraction"] = 1 - rows["busy_fraction"]
+    return rows.drop(columns=["idle_s", "load_s", "warmup_s", "busy_s", "busy_fraction"])
 
 
 def _ledger(gpus: pd.DataFrame) -> dict[str, object]:
     """The sum of the ledgers of a sitting's GPUs, or the notes on those that are missing."""
-    names = ["counter_energy_j", *(f"{part}_energy_j" for part in _PARTS)]
     notes = {gpu: note for gpu, note in zip(gpus["gpu_uuid_hash"], gpus["ledger_note"], strict=True) if pd.notna(note)}
     if notes or gpus.empty:
         said = "; ".join(dict.fromkeys(notes.values())) or "no device was metered"
-        unknown: dict[str, object] = dict.fromkeys([*names, "ledger_closure_fraction"], np.nan)
+        unknown: dict[str, object] = dict.fromkeys([*_SUMMED, *_CLOSURES], np.nan)
         return unknown | {"ledger_note": said}
-    total = gpus[names].astype(float).sum()
+    total = gpus[list(_SUMMED)].astype(float).sum()
+    row: dict[str, object] = {name: float(total[name]) for name in _SUMMED}
+    return row | _closures(total) | {"ledger_note": None}
+
+
+def _closures(total: pd.Series) -> dict[str, float]:
+    """(Parts - counter) / counter of sums over GPUs, from first run to last and within runs."""
     parts_j = sum(float(total[f"{part}_energy_j"]) for part in _PARTS)
-    counter_j = float(total["counter_energy_j"])
-    row: dict[str, object] = {name: float(total[name]) for name in names}
-    return row | {"ledger_closure_fraction": (parts_j - counter_j) / counter_j, "ledger_note": None}
+    within_j = parts_j - float(total["between_runs_idle_energy_j"])
+    return {
+        "ledger_closure_fraction": parts_j / float(total["counter_energy_j"]) - 1,
+        "runs_closure_fraction": within_j / float(total["runs_counter_energy_j"]) - 1,
+    }
 
 
 def _all_sittings(rows: list[dict[str, object]]) -> dict[str, object]:
     """Sums over sittings; no ledger in all unless every sitting has one."""
     frame = pd.DataFrame(rows)
-    summed = [
-        "wall_s",
-        "gpu_wall_s",
-        "idle_s",
-        "load_s",
-        "warmup_s",
-        "counter_energy_j",
-        *(f"{part}_energy_j" for part in _PARTS),
-    ]
-    total = frame[summed].astype(float).sum(skipna=False)
-    parts_j = sum(float(total[f"{part}_energy_j"]) for part in _PARTS)
+    times = ["wall_s", "gpu_wall_s", "busy_s", "idle_s", "load_s", "warmup_s"]
+    total = frame[[*times, *_SUMMED]].astype(float).sum(skipna=False)
     notes = [f"{row['sitting']}: {row['ledger_note']}" for row in rows if row["ledger_note"] is not None]
-    return {str(name): value for name, value in total.items()} | {
-        "ledger_closure_fraction": parts_j / float(total["counter_energy_j"]) - 1,
-        "ledger_note": "; ".join(notes) or None,
-    }
+    sums: dict[str, object] = {str(name): value for name, value in total.items()}
+    return sums | _closures(total) | {"ledger_note": "; ".join(notes) or None}

@@ -11,6 +11,15 @@ from inference_energy.errors import AnalysisError
 from inference_energy.tables import SITTINGS, conform
 
 _PARTS = ("idle", "load", "warmup", "window", "rest")
+_SUMS = (
+    "counter_energy_j",
+    "ledger_closure_fraction",
+    "runs_counter_energy_j",
+    "runs_closure_fraction",
+    "between_runs_s",
+    "between_runs_counter_energy_j",
+    "between_runs_idle_energy_j",
+)
 _OVERLAP_S = 1e-6  # two runs that touch do not overlap
 
 
@@ -44,7 +53,9 @@ def sittings(runs: pd.DataFrame, devices: pd.DataFrame) -> Sittings:
     from the last reading of one to the first sample of the next, it is time times idle power, with
     the median over the runs of the GPU's idle power before loading (ASSUME: a GPU is idle between
     two runs that meter it; a process that takes long to go away draws more). A failed run left no
-    readings: its time counts as such a gap. ``ledger_note`` says why a ledger is missing.
+    readings: its time counts as such a gap, as does that of an attempt that was lost. So what the
+    counter saw between runs stands beside it, and ``runs_closure_fraction`` is the closure of the
+    runs alone. ``ledger_note`` says why a ledger is missing.
 
     *Side by side.* ``throughput_runs_per_h`` counts the runs of all GPUs of the sitting, and
     ``lanes_mean_ratio`` how many of them went on at the same time.
@@ -110,15 +121,22 @@ def _ledger(metered: pd.DataFrame) -> dict[str, object]:
     gaps_s = (sampled_s.shift(-1) - ended_s).iloc[:-1]
     note = _why_no_ledger(ordered, gaps_s)
     if note is not None:
-        names = [*(f"{part}_energy_j" for part in _PARTS), "counter_energy_j", "ledger_closure_fraction"]
-        return dict.fromkeys(names, np.nan) | {"ledger_note": note}
+        return dict.fromkeys([*(f"{part}_energy_j" for part in _PARTS), *_SUMS], np.nan) | {"ledger_note": note}
     parts = {name: float(ordered[f"{name}_energy_j"].sum()) for name in (*_PARTS, "idle_loaded")}
     parts["idle"] += parts.pop("idle_loaded")
-    parts["rest"] += float(gaps_s.sum() * ordered["idle_power_w"].median()) if len(gaps_s) else 0.0
+    within_j = sum(parts.values())
+    between_j = float(gaps_s.sum() * ordered["idle_power_w"].median()) if len(gaps_s) else 0.0
+    parts["rest"] += between_j
     counter_j = float(ordered["counter_ended_j"].iloc[-1] - ordered["counter_started_j"].iloc[0])
+    runs_j = float((ordered["counter_ended_j"] - ordered["counter_started_j"]).sum())
     return {f"{name}_energy_j": energy_j for name, energy_j in parts.items()} | {
         "counter_energy_j": counter_j,
-        "ledger_closure_fraction": (sum(parts.values()) - counter_j) / counter_j,
+        "ledger_closure_fraction": (within_j + between_j - counter_j) / counter_j,
+        "runs_counter_energy_j": runs_j,
+        "runs_closure_fraction": (within_j - runs_j) / runs_j,
+        "between_runs_s": float(gaps_s.sum()),
+        "between_runs_counter_energy_j": counter_j - runs_j,
+        "between_runs_idle_energy_j": between_j,
         "ledger_note": None,
     }
 

@@ -116,58 +116,48 @@ def throughput(curve: pd.DataFrame, runs: pd.DataFrame, title: str, caption: str
 
 def energy_against_throughput(curve: pd.DataFrame, runs: pd.DataFrame, title: str, caption: str) -> Figure:
     """Energy per output token against throughput; arguments as of :func:`batch_curve`."""
-    shown = curve.dropna(subset=[ENERGY, THROUGHPUT])
-    if shown.empty:
-        return blank(title)
-    figure, grid = canvas(title, caption, height_in=4.2)
-    axes = grid[0, 0]
-    palette, marks = colours(shown["model"]), shapes(shown["precision"])
-    ends = []
-    for model, precision, rows in curves(shown):
-        _points(axes, runs, model, precision, (THROUGHPUT, ENERGY), palette[model], marks[precision][0])
-        axes.plot(
-            rows[THROUGHPUT].astype(float),
-            rows[ENERGY].astype(float),
-            marks[precision][0] + marks[precision][1],
-            color=palette[model],
-            markerfacecolor="white",
-            markersize=8,
-        )
-        ends.append((rows[THROUGHPUT].iloc[-1], rows[ENERGY].iloc[-1], f"{model} {precision}", palette[model]))
-    log_axis(axes.xaxis, shown[THROUGHPUT])
-    log_axis(axes.yaxis, shown[ENERGY])
-    axes.margins(0.08)
-    axes.set(xlabel=axis_label(THROUGHPUT), ylabel=axis_label(ENERGY))
-    label_ends(axes, ends)
-    return figure
+    return _curves(curve, runs, (THROUGHPUT, ENERGY), title, caption)
 
 
 def _against_batch(curve: pd.DataFrame, runs: pd.DataFrame, name: str, title: str, caption: str) -> Figure:
-    shown = curve.dropna(subset=[name])
+    return _curves(curve, runs, ("batch_size", name), title, caption)
+
+
+def _curves(curve: pd.DataFrame, runs: pd.DataFrame, names: tuple[str, str], title: str, caption: str) -> Figure:
+    """A panel a model, a line a precision, along which the batch size grows."""
+    x, y = names
+    shown = curve.dropna(subset=list(names))
     if shown.empty:
         return blank(title)
-    figure, grid = canvas(title, caption, height_in=4.2)
-    axes = grid[0, 0]
-    palette, marks = colours(shown["model"]), shapes(shown["precision"])
-    ends = []
+    models = sorted(shown["model"].unique())
+    figure, grid = canvas(title, caption, height_in=4.2, ncols=len(models), sharex=True, sharey=True)
+    palette, marks = colours(shown["precision"]), shapes(shown["precision"])
+    every: list[list[tuple[float, float, str, str]]] = [[] for _ in models]
     for model, precision, rows in curves(shown):
-        marker, line = marks[precision]
-        _points(axes, runs, model, precision, ("batch_size", name), palette[model], marker)
+        place, colour, (marker, line) = models.index(model), palette[precision], marks[precision]
+        axes = grid[0, place]
+        _points(axes, runs, model, precision, names, colour, marker)
         axes.errorbar(
-            rows["batch_size"].astype(float),
-            rows[name].astype(float),
-            error_bars(rows, name),
-            color=palette[model],
+            rows[x].astype(float),
+            rows[y].astype(float),
+            error_bars(rows, y),
+            color=colour,
             fmt=marker + line,
             markerfacecolor="white",
             markersize=8,
             capsize=3,
         )
-        ends.append((rows["batch_size"].iloc[-1], rows[name].iloc[-1], f"{model} {precision}", palette[model]))
-    ticks_at(axes.xaxis, shown["batch_size"].astype(float))
-    log_axis(axes.yaxis, shown[name])
-    axes.set(xlabel="Batch size (prompts generated together)", ylabel=axis_label(name))
-    label_ends(axes, ends)
+        every[place].append((rows[x].iloc[-1], rows[y].iloc[-1], precision, colour))
+    for axes, model, ends in zip(grid[0], models, every, strict=True):  # once all points are there: panels share axes
+        axes.set_title(model, fontsize=10, loc="left")
+        if x == "batch_size":
+            ticks_at(axes.xaxis, shown[x].astype(float))
+        else:
+            log_axis(axes.xaxis, shown[x])
+        log_axis(axes.yaxis, shown[y])
+        axes.set_xlabel("Batch size (prompts together)" if x == "batch_size" else axis_label(x))
+        label_ends(axes, ends)
+    grid[0, 0].set_ylabel(axis_label(y))
     return figure
 
 

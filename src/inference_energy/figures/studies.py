@@ -26,7 +26,7 @@ from inference_energy.figures.style import (
 from inference_energy.units import axis_label
 
 ENERGY = "energy_j_per_output_token"
-KINDS = {"replicas": "replicas", "replicas_duplicated": "replicas, prompts duplicated", "tensor": "tensor parallel"}
+KINDS = {"replicas": "replicas", "replicas_duplicated": "duplicated", "tensor": "tensor"}
 POINT: dict[str, Any] = {"alpha": 0.75, "markersize": 4.5, "markeredgewidth": 0}
 
 
@@ -189,7 +189,8 @@ def traffic(runs: pd.DataFrame, title: str, caption: str) -> Figure:
         for series, of_series in rows.groupby("series"):
             x, y = of_series["waited_s_per_batch"].astype(float), of_series[ENERGY].astype(float)
             axes.plot(x, y, marks[str(series)][0], color=palette[str(series)], **POINT)
-        axes.set_ylim(bottom=0)
+        axes.set_xlim(-0.05 * rows["waited_s_per_batch"].max(), max(1e-3, 1.1 * rows["waited_s_per_batch"].max()))
+        axes.set_ylim(0, 1.15 * float(rows[ENERGY].max()))
         axes.set(xlabel="Simulated waiting before a batch, mean (s)", ylabel=axis_label(ENERGY))
         axes.set_title(f"{model}, batch {batch}", fontsize=10, loc="left")
     _key(grid, palette, marks)
@@ -213,7 +214,8 @@ def anchors(rows: pd.DataFrame, title: str, caption: str) -> Figure:
     figure, grid = canvas(title, caption, height_in=0.6 + 1.5 * len(settings), nrows=len(settings), sharex=True)
     palette, marks = colours(shown["gpu_uuid_hash"]), shapes(shown["gpu_uuid_hash"])
     times = pd.to_datetime(shown["started_at_utc"], utc=True, format="ISO8601")
-    hours = (times - times.min()).dt.total_seconds() / 3600
+    elapsed = (times - times.min()).dt.total_seconds()
+    unit, seconds = ("hours", 3600) if elapsed.max() > 7200 else ("minutes", 60)
     for axes, setting in zip(grid[:, 0], settings, strict=True):
         of_setting = shown[shown["setting"] == setting]
         margin = float(of_setting["margin_fraction"].iloc[0])
@@ -221,13 +223,17 @@ def anchors(rows: pd.DataFrame, title: str, caption: str) -> Figure:
         axes.axhline(1, color=COLOURS[2], linewidth=1)
         for gpu, of_gpu in of_setting.groupby("gpu_uuid_hash"):
             colour, mark = palette[str(gpu)], marks[str(gpu)][0]
-            axes.plot(hours[of_gpu.index], of_gpu["over_mean_ratio"], mark + "-", color=colour, lw=0.8, ms=5)
+            axes.plot(
+                elapsed[of_gpu.index] / seconds, of_gpu["over_mean_ratio"], mark + "-", color=colour, lw=0.8, ms=5
+            )
+        furthest = max(1.5 * margin, 1.1 * float((of_setting["over_mean_ratio"] - 1).abs().max()))
+        axes.set_ylim(1 - furthest, 1 + furthest)
         first = of_setting.iloc[0]
-        bound = {True: "bound by the GPU", False: "bound by the CPU"}.get(first["gpu_bound"], "")
+        bound = {True: "bound by the GPU", False: "not bound by the GPU"}.get(first["gpu_bound"], "")
         name = f"{first['model']} {first['precision']}, batch {first['batch_size']}: {bound}, {first['verdict']}"
         axes.set_title(f"{name} (band: ± {margin * 100:g} %)", fontsize=9, loc="left")
         axes.set_ylabel("Over the mean\n(ratio)", fontsize=9)
-    grid[-1, 0].set_xlabel("Time since the first anchor run (hours); colours: GPUs")
+    grid[-1, 0].set_xlabel(f"Time since the first anchor run ({unit}); colours: GPUs")
     _key(grid, palette, marks)
     return figure
 
@@ -272,7 +278,8 @@ def interference(rows: pd.DataFrame, runs: pd.DataFrame, title: str, caption: st
     axes.set_yticks(range(len(shown)), names)
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel(f"{axis_label(quantity)}: beside neighbours over alone (ratio); band: ± {margin * 100:g} %")
+    what = axis_label(quantity).rpartition(" (")[0]  # a ratio has not the quantity's unit
+    axes.set_xlabel(f"{what}: beside neighbours over alone (ratio); band: ± {margin * 100:g} %")
     return figure
 
 
@@ -301,16 +308,19 @@ def _key(grid: np.ndarray, palette: dict[str, str], marks: dict[str, tuple[str, 
     if len(palette) < 2:
         return
     handles = [grid.ravel()[0].plot([], [], marks[name][0], color=palette[name], label=name)[0] for name in palette]
-    for axes in grid[0]:  # an empty line above the panels' names makes room
-        axes.set_title("\n" + axes.get_title(loc="left"), fontsize=10, loc="left")
+    n_columns = 6 if max(map(len, palette)) < 14 else 4
+    room = "\n" * -(-len(palette) // n_columns)  # empty lines above the panels' names
+    for axes in grid[0]:
+        axes.set_title(room + axes.get_title(loc="left"), fontsize=10, loc="left")
     key = grid.ravel()[0].legend(
         handles=handles,
         frameon=False,
         loc="lower left",
         bbox_to_anchor=(0, 1),
         borderaxespad=1.9,
-        ncols=4,
+        ncols=n_columns,
         fontsize=8.5,
+        columnspacing=1.2,
         handletextpad=0.2,
     )
     key.set_in_layout(False)

@@ -32,8 +32,8 @@ from inference_energy.records import (
 )
 
 if TYPE_CHECKING:
-    from inference_energy.measure.qualify import Qualification
     from inference_energy.measure.session import Request
+    from inference_energy.qualification import Qualification
 
 #: After so many failed attempts a run is kept as a result.
 N_ATTEMPTS_MAX = 3
@@ -225,8 +225,8 @@ def _meter(instrument: Qualification) -> Meter:
 
 def _latest_qualification(request: Request) -> Qualification | None:
     """The newest qualification in the campaign's folder, if there is any."""
-    from inference_energy.measure import qualify
+    from inference_energy import qualification
 
     paths = (Path(request.campaign_file).parent / "qualification").glob("*.json")
     newest = max(paths, key=lambda path: path.stat().st_mtime, default=None)
-    return None if newest is None else qualify.read(newest)
+    return None if newest is None else qualification.read(newest)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from inference_energy import provenance
-from inference_energy.errors import EngineError, MeterError, SteadyStateError, StudyError, TokenCountError
+from inference_energy.errors import EngineError, MeterError, RecordError, SteadyStateError, StudyError, TokenCountError
 from inference_energy.measure.session import Request, perform
 from inference_energy.records import write_text_atomically
 
@@ -70,7 +70,7 @@ def _tell(request: Request, error: BaseException) -> None:
     # A setting is to blame for these, or chance; for our other errors it is machine, design or user.
     retry = isinstance(error, SteadyStateError | TokenCountError | EngineError) or not isinstance(error, StudyError)
     reason = {"kind": kind, "message": str(error) or kind, "retry": retry}
-    with contextlib.suppress(OSError):  # the run has failed already, and said why
+    with contextlib.suppress(RecordError):  # the run has failed already, and said why
         write_text_atomically(Path(request.failure), json.dumps(reason))
 
 

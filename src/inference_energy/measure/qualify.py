@@ -14,17 +14,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from inference_energy import provenance
 from inference_energy.config import HardwareFacts, Measurement, read_hardware
-from inference_energy.errors import ConfigError, MeterError, RecordError, did_you_mean
+from inference_energy.errors import ConfigError, MeterError, did_you_mean
 from inference_energy.measure.devices import DeviceSet, describe, make_counter
 from inference_energy.measure.meter import Counter, Edge, SystemClock
 from inference_energy.measure.sampler import NvmlSampler, integrate_j
-from inference_energy.records import EnergyMethod, Hardware, Trace, write_text_atomically
+from inference_energy.qualification import Qualification, read
+from inference_energy.records import Trace, write_text_atomically
 
 OBSERVE_S = 2.0
 #: The load comes in pieces, since how fast sampled power falls is seen once after each.
@@ -37,36 +35,6 @@ PERIODS_PER_WINDOW = 20
 AGREEMENT_FRACTION = 0.05
 #: A stretch without a run ends a sitting.
 SITTING_BREAK_S = 1800.0
-
-
-class Qualification(BaseModel):
-    """What the instrument was seen to do on this machine, in this sitting."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    schema_version: Literal[1] = 1
-    sitting: str
-    campaign: str
-    made_at_utc: str
-    machine: str = Field(description="hash of host, boot and visible devices")
-    hardware: Hardware
-    driver: str | None
-    energy_method: EnergyMethod
-    period_s: float = Field(description="median time between two new values")
-    period_min_s: float | None
-    period_max_s: float | None
-    resolution_j: float = Field(description="greatest common divisor of the steps seen")
-    read_latency_s: float = Field(description="median")
-    idle_power_w: float | None = Field(description="no process on the device")
-    load_power_w: float | None = Field(description="by the counter, under matrix products")
-    counter_over_power_ratio: float | None = Field(description="under that load")
-    power_lag_s: float | None = Field(
-        None,
-        description="from the end of a load to instant power half way down to its waiting level, median of several",
-    )
-    launch_latency_s: float | None = Field(description="mean of 20,000 launches of a tiny kernel, without the sampler")
-    launch_latency_sampled_s: float | None = Field(description="the same beside the sampler")
-    cpu_benchmark_s: float = Field(description="a fixed loop in Python, median of 5")
 
 
 def machine_hash(devices: DeviceSet) -> str:
@@ -123,20 +91,6 @@ def new_sitting(folder: Path, devices: DeviceSet) -> str:
         file.truncate(0)
         file.write(name)
     return name
-
-
-def read(path: Path) -> Qualification:
-    """Read one qualification.
-
-    Raises
-    ------
-    RecordError
-        If it is not one.
-    """
-    try:
-        return Qualification.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecordError(str(path), f"is no qualification: {error}", "", "Delete it: it is made again") from error
 
 
 def qualify(

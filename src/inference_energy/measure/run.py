@@ -122,7 +122,7 @@ def measure_run(
     origin : Origin
         How this process was launched.
     prompts : Prompts
-        Of one iteration.
+        Of one pass.
     make_engine : callable
         Makes the engine; nothing touches the device before it is called.
 
@@ -214,7 +214,8 @@ def _check(bench: Bench, moment: Literal["before", "after"]) -> DeviceCheck:
 def _checks(ours: list[DeviceCheck], sampled: list[DeviceCheck], zero_s: float) -> list[DeviceCheck]:
     """Those of the run and the one that the sampler took nearest the middle of it, on the run's clock."""
     middle_s = (ours[0].time_s + ours[-1].time_s) / 2
-    during = sorted(sampled, key=lambda check: abs(check.time_s - middle_s))[:1]
+    inside = [check for check in sampled if ours[0].time_s < check.time_s < ours[-1].time_s]
+    during = sorted(inside, key=lambda check: abs(check.time_s - middle_s))[:1]
     everything = sorted([*ours, *during], key=lambda check: check.time_s)
     return [check.model_copy(update={"time_s": check.time_s - zero_s}) for check in everything if check.devices]
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from inference_energy import design
+from inference_energy import design, qualification
 from inference_energy.config import Campaign, ResolvedCampaign, read_resolved
 from inference_energy.design import Run
 from inference_energy.errors import MeterError
@@ -153,7 +153,7 @@ def _measure(
     path = qualify.current(qualifications(Path(request.campaign_file)), devices)
     if path is None:
         raise MeterError(f"campaign {run.campaign}", "the qualification just made is gone", "", "Run again")
-    qualified = qualify.read(path)
+    qualified = qualification.read(path)
     _see_only(devices)
     counter, companion = _meter(devices, measurement.codecarbon_country, clock)
     counter.period_s, counter.resolution_j = qualified.period_s, qualified.resolution_j

@@ -1,5 +1,6 @@
 """Every sentence with a number in it: findings for titles, paragraphs for pages, joules made policy."""
 
+from inference_energy.policy.agreement import anchor_rows, anchors, interference, interference_rows
 from inference_energy.policy.energy import (
     batch_size,
     distribution,
@@ -24,12 +25,14 @@ from inference_energy.policy.evidence import (
     read_assumptions,
     runs_of,
 )
+from inference_energy.policy.formats import quantised, quantised_runs
 from inference_energy.policy.method import launcher, launcher_rows, warm_up, warm_up_iterations
 from inference_energy.policy.quality import (
     completeness,
     counter_against_power,
     device_proof,
     failures,
+    hosts_table,
     ledger,
     side_by_side,
     sittings_table,
@@ -58,14 +61,10 @@ from inference_energy.policy.report import (
     translation_table,
 )
 from inference_energy.policy.studies import (
-    anchor_rows,
-    anchors,
     decoding,
     decoding_rows,
     grid,
     grid_rows,
-    interference,
-    interference_rows,
     length_rows,
     lengths,
     one_gpu,
@@ -109,6 +108,7 @@ __all__ = [
     "grid_rows",
     "grids_table",
     "headlines",
+    "hosts_table",
     "interference",
     "interference_rows",
     "launcher",
@@ -124,6 +124,8 @@ __all__ = [
     "one_gpu",
     "parallelism",
     "precision",
+    "quantised",
+    "quantised_runs",
     "read_about",
     "read_assumptions",
     "rerun",

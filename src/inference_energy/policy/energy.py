@@ -11,6 +11,7 @@ from inference_energy.policy.wording import (
     Prose,
     bullets,
     change,
+    counted,
     estimate,
     fold,
     known,
@@ -52,7 +53,9 @@ def distribution(evidence: Evidence) -> Finding:
         f" {estimate(row, 'energy_p50_j_per_output_token', 'J', confidence)}"
         for _, row in rows.iterrows()
     ]
-    return Finding(f"The choice of setting moves the energy of an output token {listed(parts)}.", bullets(details))
+    return Finding(
+        f"Between the settings measured, the energy of an output token differs {listed(parts)}.", bullets(details)
+    )
 
 
 def _whose(row: pd.Series) -> str:
@@ -83,7 +86,8 @@ def summary_table(evidence: Evidence) -> Prose:
         for _, row in rows.iterrows()
     ]
     return Prose(
-        f"{table(pd.DataFrame(cells))}\n\nIn brackets: {level(confidence)} bootstrap intervals that resample settings."
+        f"{table(pd.DataFrame(cells))}\n\nIn brackets: {level(confidence)} bootstrap intervals that resample the"
+        " settings measured; they say nothing of settings that are not, nor of other cycles."
     )
 
 
@@ -109,15 +113,14 @@ def batch_size(evidence: Evidence) -> Finding:
     """Energy per output token against batch size."""
     ends = _ends(evidence)
     if not ends:
-        return not_measured("more than one batch size")
+        return not_measured("more than one batch size of a model and precision")
     confidence = evidence.assumptions.confidence
     details = [
         f"{name}: {estimate(first, ENERGY, 'J', confidence)} at batch {first['batch_size']},"
         f" {estimate(last, ENERGY, 'J', confidence)} at batch {last['batch_size']}"
         for name, first, last in ends
     ]
-    ratios = {name: last[ENERGY] / first[ENERGY] for name, first, last in ends}
-    return Finding(f"{_from_to(ends)} the energy of an output token {_changes(ratios)}.", bullets(details))
+    return Finding(_said(ends, "the energy of an output token", ENERGY), f"{once(evidence)}{bullets(details)}")
 
 
 def throughput(evidence: Evidence) -> Finding:
@@ -125,20 +128,43 @@ def throughput(evidence: Evidence) -> Finding:
     name = "throughput_tokens_per_s"
     ends = _ends(evidence)
     if not ends:
-        return not_measured("more than one batch size")
-    ratios = {each: last[name] / first[name] for each, first, last in ends}
+        return not_measured("more than one batch size of a model and precision")
     best = row_with(evidence.batch_curve, name)
     return Finding(
-        f"{_from_to(ends)} throughput {_changes(ratios)}.",
-        f"The fastest setting is {best['model']} {best['precision']} at batch {best['batch_size']}:"
-        f" {estimate(best, name, 'tokens/s', evidence.assumptions.confidence)}.",
+        _said(ends, "throughput", name),
+        f"The fastest setting measured is {best['model']} {best['precision']} at batch {best['batch_size']}:"
+        f" {estimate(best, name, 'tokens/s', evidence.assumptions.confidence)}. {once(evidence)}".strip(),
     )
 
 
-def _from_to(ends: list[tuple[str, pd.Series, pd.Series]]) -> str:
+def once(evidence: Evidence) -> str:
+    """That settings measured in one cycle only have no interval; nothing where there are none."""
+    curve = evidence.batch_curve.dropna(subset=[ENERGY])
+    n = int(curve[f"{ENERGY}_low"].isna().sum())
+    if not n:
+        return ""
+    which = "Every setting was" if n == len(curve) else f"{n} of {counted(len(curve), 'setting')} were"
+    return f"{which} measured in one cycle only: no interval, and a repetition may differ."
+
+
+def _said(ends: list[tuple[str, pd.Series, pd.Series]], what: str, name: str) -> str:
+    """How `name` changes with the batch size; curves over different ranges are not compared with one another."""
+    smallest = min(first["batch_size"] for _, first, _ in ends)
+    largest = max(last["batch_size"] for _, _, last in ends)
+    ratios = {each: last[name] / first[name] for each, first, last in ends}
+    whole = {
+        each: ratios[each]
+        for each, first, last in ends
+        if (first["batch_size"], last["batch_size"]) == (smallest, largest)
+    }
+    if whole:
+        others = f"; {len(ends) - len(whole)} other curves span less" if len(whole) < len(ends) else ""
+        everywhere = _changes(whole).replace("in every", "in all these of") if others else _changes(whole)
+        return f"From batch {smallest} to {largest} {what} {everywhere}{others}."
+    each, first, last = max(ends, key=lambda end: end[2]["batch_size"] / end[1]["batch_size"])
     return (
-        f"From batch {min(first['batch_size'] for _, first, _ in ends)} to"
-        f" {max(last['batch_size'] for _, _, last in ends)}"
+        f"Over the widest range measured of one curve ({each}, batch {first['batch_size']} to {last['batch_size']})"
+        f" {what} {change(ratios[each])}."
     )
 
 
@@ -184,6 +210,13 @@ def variance(evidence: Evidence) -> Finding:
     if rows.empty:
         return not_measured("the split of the variance")
     by = {str(row["component"]): row for _, row in rows.iterrows()}
+    if not all(known(row["variance_fraction"]) for row in by.values()):
+        n = {name: int(row["n_levels"]) for name, row in by.items()}
+        return Finding(
+            "Not measured in this campaign yet: how much of the spread lies between settings, cycles and windows.",
+            f"That takes several settings, and some of them in several cycles; here are {n.get('cycle', 0)} runs of"
+            f" {counted(n.get('setting', 0), 'setting')}.",
+        )
     parts = {
         "setting": "lies between settings",
         "cycle": "between cycles of one setting",

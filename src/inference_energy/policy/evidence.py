@@ -98,6 +98,7 @@ class Evidence:
     batch_curve: pd.DataFrame
     equivalence: pd.DataFrame
     device_checks: pd.DataFrame
+    qualifications: pd.DataFrame
     sittings: pd.DataFrame
     anchors: pd.DataFrame
     interference: pd.DataFrame

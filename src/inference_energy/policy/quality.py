@@ -25,6 +25,22 @@ from inference_energy.policy.wording import (
 WITHIN_FRACTION = 0.01  #: goal for the counter against integrated power, as the figure's band
 
 
+#: What each warning says, and what its number is.
+WARNINGS: dict[str, tuple[str, str]] = {
+    "counter_power_disagree": ("counter and integrated instant power differ over a window", "share"),
+    "throttled": ("clocks held back during windows", "share of samples"),
+    "other_processes": ("processes of someone else on the GPU during windows", "processes"),
+    "short_trace": ("samples do not span the windows", "last sample, s"),
+    "no_instant_power": ("no instant power over a window", ""),
+    "no_codecarbon": ("CodeCarbon read no GPU over a window", ""),
+    "counter_not_read": ("the counter was not read at a window's edge", ""),
+    "codecarbon_disagree": ("CodeCarbon's GPU power and the counter's differ over a window", "share"),
+    "estimate_only": ("energy is an estimate, there is no counter", ""),
+    "start_not_settled": ("started though the GPU was not rested", "W or °C above the limit"),
+    "neighbour_seen": ("other GPUs in use though the run was to be alone", "GPUs"),
+    "attempts_failed": ("earlier attempts failed", "attempts"),
+}
+
 #: What tells one run from another.
 RUN = ["study", "setting", "cycle"]
 
@@ -42,14 +58,16 @@ def completeness(evidence: Evidence) -> Finding:
     if row is None:
         return not_measured("no sitting is recorded")
     failed = evidence.runs[evidence.runs["status"] != "ok"]
-    detail = "Every record holds numbers."
+    detail = ""
     if len(failed):
         reasons = failed.groupby("status").size()
         detail = "Records without numbers: " + listed([f"{count} {status}" for status, count in reasons.items()]) + "."
+    cycles = evidence.ok.groupby(["study", "setting"])["cycle"].nunique()
+    several = f" {counted(len(cycles), 'setting')} are measured, {int((cycles > 1).sum())} of them in several cycles."
     return Finding(
-        f"{row['n_runs']} of {row['n_planned_runs']} planned runs are recorded,"
-        f" {row['n_ok_runs']} of them with numbers.",
-        detail,
+        f"{row['n_runs']:,} of {row['n_planned_runs']:,} runs of the whole design are recorded"
+        f" ({percent(row['n_runs'] / row['n_planned_runs'])}), {row['n_ok_runs']:,} of them with numbers.",
+        f"{several} {detail}".strip(),
     )
 
 
@@ -60,21 +78,24 @@ def time_use(evidence: Evidence) -> Finding:
         return not_measured("no sitting has a wall time")
     n_sittings = max(1, len(evidence.campaign_quality) - 1)
     shares = {
-        "rest": row["rest_fraction"],
+        "other work of runs (waiting for a rested GPU, ticks of the counter, checks, ending)": row["rest_fraction"],
+        "GPUs without a run": row["between_runs_fraction"],
         "warm-up": row["warmup_fraction"],
         "loading": row["load_fraction"],
         "idle": row["idle_fraction"],
     }
     largest = sorted((item for item in shares.items() if known(item[1])), key=lambda item: -item[1])
     others = listed([f"{name} {percent(share)}" for name, share in largest])
-    several = f" of {int(row['n_gpus'])} GPUs, side by side," if row["gpu_wall_s"] > 1.001 * row["wall_s"] else ""
+    several = f" (summed over {int(row['n_gpus'])} GPUs)" if row["gpu_wall_s"] > 1.001 * row["wall_s"] else ""
     title = (
         f"{percent(row['measured_fraction'])} of {duration(row['gpu_wall_s'])}{several} at the machine was measured"
         f" windows (R = {number(row['measured_fraction'], 2)}), in {counted(n_sittings, 'sitting')}."
     )
     start = row["started_to_first_iteration_median_s"]
     quick = f" A forked run reached its first iteration after {quantity(start, 's')} (median)." if known(start) else ""
-    return Finding(title, f"The other seconds: {others}.{quick}")
+    own = (evidence.ok["measured_s"] / evidence.ok["wall_s"]).median()
+    inside = f" Of its own time a run spends {percent(own)} in measured windows (median)." if known(own) else ""
+    return Finding(title, f"The other seconds: {others}.{inside}{quick}")
 
 
 def counter_against_power(evidence: Evidence) -> Finding:
@@ -101,8 +122,6 @@ def ledger(evidence: Evidence) -> Finding:
         return not_measured(f"the energy ledger of the whole campaign ({evidence.method_words}{why})")
     closure = row["ledger_closure_fraction"]
     side = "more" if closure > 0 else "less"
-    sittings = evidence.campaign_quality[evidence.campaign_quality["sitting"] != "all"]["ledger_closure_fraction"]
-    worst = sittings.abs().max() if len(sittings.dropna()) else abs(closure)
     share = row["window_energy_j"] / row["counter_energy_j"]
     whole = f"the counter's {quantity(row['counter_energy_j'], 'J')}"
     sum_of_parts = (
@@ -110,27 +129,51 @@ def ledger(evidence: Evidence) -> Finding:
     )
     return Finding(
         f"The parts add up to {sum_of_parts}; {percent(share)} of it was spent in measured windows.",
-        f"In the sitting that closes worst the difference is {percent(worst)}.",
+        _within_and_between(row),
+    )
+
+
+def _within_and_between(row: pd.Series) -> str:
+    """What the ledger says of the runs alone, and of the time between them."""
+    within, n_s = row["runs_closure_fraction"], row["between_runs_s"]
+    side = "more" if within > 0 else "less"
+    said = f"Within runs, the parts add up to {percent(abs(within))} {side} than the counter."
+    if not n_s > 0:
+        return said
+    seen_j, idle_j = row["between_runs_counter_energy_j"], row["between_runs_idle_energy_j"]
+    return (
+        f"{said} Between runs ({duration(n_s)}, summed over GPUs) nothing was sampled: idle power is assumed there,"
+        f" {quantity(idle_j / n_s, 'W')}, and the counter saw {quantity(seen_j / n_s, 'W')}, {quantity(seen_j, 'J')}"
+        f" instead of {quantity(idle_j, 'J')}. Processes that end, a qualification that was repeated"
+        " and attempts that left no record draw more than an idle GPU."
     )
 
 
 def window_spread(evidence: Evidence) -> Finding:
-    """How far the windows of one run lie apart, where the run was warmed up until steady."""
+    """How far the windows of one run lie apart, where the run was warmed up until steady and did not wait."""
     spread = steady_runs(evidence).dropna(subset=["window_cv"])
     if spread.empty:
         return not_measured("the spread between windows")
     worst = row_with(spread, "window_cv")
+    waiting = evidence.ok[(evidence.ok["traffic"].fillna("none") != "none")]["window_cv"].dropna()
+    apart = (
+        f" Runs with simulated waiting stand apart: how many delays fall into a window differs (median CV"
+        f" {percent(waiting.median())}, largest {percent(waiting.max())}, {counted(len(waiting), 'run')})."
+        if len(waiting)
+        else ""
+    )
     return Finding(
         f"The windows of a run differ with a CV of {percent(spread['window_cv'].median())} in the median run and"
         f" {percent(worst['window_cv'])} in the worst of {len(spread):,}.",
         f"The worst is {worst['model']}, {worst['precision']}, batch {worst['batch_size']},"
-        f" cycle {worst['cycle']} of study {worst['study']}.",
+        f" cycle {worst['cycle']} of study {worst['study']}.{apart}",
     )
 
 
 def steady_runs(evidence: Evidence) -> pd.DataFrame:
-    """Runs with numbers that were warmed up until iterations agreed."""
-    return evidence.ok[evidence.ok["warmup"] == "steady"]
+    """Runs with numbers that were warmed up until iterations agreed, and in which no waiting was simulated."""
+    runs = evidence.ok
+    return runs[(runs["warmup"] == "steady") & (runs["traffic"].fillna("none") == "none")]
 
 
 def trace(evidence: Evidence) -> Finding:
@@ -183,17 +226,23 @@ def _same_run(frame: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
 
 
 def warning_counts(evidence: Evidence) -> Prose:
-    """Warnings by code with their number and largest size."""
+    """Warnings in words, with their number, the runs that carry them and their extremes."""
     if evidence.warnings.empty:
         return Prose("No run carries a warning.")
-    counts = (
-        evidence.warnings.groupby("code")
-        .agg(n=("code", "size"), runs=("setting", "nunique"), value=("value", "max"))
-        .reset_index()
-    )
-    counts["value"] = [number(value) if known(value) else "" for value in counts["value"]]
-    counts.columns = pd.Index(["warning", "how many", "settings", "largest value"])
-    return table(counts)
+    rows = []
+    for code, of_code in evidence.warnings.groupby("code"):
+        words, unit = WARNINGS.get(str(code), (str(code), ""))
+        values = of_code["value"].dropna()
+        extremes = [number(value, 2) for value in dict.fromkeys((values.min(), values.max()))] if len(values) else []
+        rows.append(
+            {
+                "warning": f"{words} (`{code}`)",
+                "how many": f"{len(of_code):,}",
+                "runs": f"{len(of_code.drop_duplicates(RUN)):,} of {len(evidence.runs):,}",
+                "number": f"{' to '.join(extremes)} ({unit})" if extremes and unit else " to ".join(extremes),
+            }
+        )
+    return table(pd.DataFrame(rows))
 
 
 def side_by_side(evidence: Evidence) -> Finding:
@@ -207,7 +256,11 @@ def side_by_side(evidence: Evidence) -> Finding:
         f"{number(rate)} runs an hour on {counted(n, 'GPU')}" for n, rate in zip(per_hour.index, per_hour, strict=True)
     ]
     gain = f" That is {fold(per_hour.iloc[-1] / per_hour.iloc[0])}." if len(per_hour) > 1 else ""
-    return Finding(f"{counted(len(rows), 'sitting')} gave {listed(said)}.{gain}", "Runs of all kinds, waits included.")
+    lanes = listed([number(value, 2) for value in rows["lanes_mean_ratio"]])
+    return Finding(
+        f"{counted(len(rows), 'sitting')} gave {listed(said)}.{gain}",
+        f"Runs of all kinds, waits included; on average {lanes} runs went on at the same time.",
+    )
 
 
 def sittings_table(evidence: Evidence) -> Prose:
@@ -231,9 +284,35 @@ def sittings_table(evidence: Evidence) -> Prose:
                     percent(value) if known(value) else str(note)
                     for value, note in zip(rows["ledger_closure_fraction"], rows["ledger_note"], strict=True)
                 ],
+                "within runs": [percent(value) if known(value) else "" for value in rows["runs_closure_fraction"]],
             }
         )
     )
+
+
+def hosts_table(evidence: Evidence) -> Prose:
+    """The host of every sitting, and how its instrument was qualified: medians over its GPUs."""
+    rows = evidence.qualifications
+    if rows.empty:
+        return Prose(not_measured("a qualification of the instrument in each sitting").title)
+    shown = []
+    for (sitting, host, cpu, n_cpus), of_host in rows.groupby(["sitting", "host", "cpu_name", "n_cpus"], dropna=False):
+        median = of_host.select_dtypes("number").median()
+        shown.append(
+            {
+                "sitting": sitting,
+                "host": host,
+                "processor": f"{cpu}, {n_cpus} cores",
+                "GPUs": of_host["gpu_uuid_hash"].nunique(),
+                "counter's period": quantity(median["period_s"], "s"),
+                "one read": quantity(median["read_latency_s"], "s"),
+                "idle": quantity(median["idle_power_w"], "W"),
+                "counter over power, under load": number(median["counter_over_power_ratio"], 4),
+                "kernel launch": quantity(median["launch_latency_s"], "s"),
+                "fixed loop in Python": quantity(median["cpu_benchmark_s"], "s"),
+            }
+        )
+    return table(pd.DataFrame(shown).replace("unknown", ""))
 
 
 def failures(evidence: Evidence) -> Prose:

@@ -7,6 +7,7 @@ import pandas as pd
 from inference_energy.policy import energy
 from inference_energy.policy.energy import ENERGY
 from inference_energy.policy.evidence import ESTIMATES, Evidence
+from inference_energy.policy.formats import formats, quantised, quantised_runs
 from inference_energy.policy.wording import (
     Finding,
     Prose,
@@ -84,8 +85,7 @@ def translation(evidence: Evidence) -> Finding:
         f"{bullets(details)}\n\nThe site uses {plain(assumed.pue.value)} times the energy of the devices"
         f" (PUE “{assumed.pue.words}”), its electricity causes {plain(assumed.grid.value)} g CO₂e/kWh (grid"
         f" “{assumed.grid.words}”, {assumed.grid.year}) and costs {plain(assumed.price.value)} €/kWh (price"
-        f" “{assumed.price.words}”, {assumed.price.year}); these are taken as exact. In brackets:"
-        f" {level(assumed.confidence)} intervals of the measurement.",
+        f" “{assumed.price.words}”, {assumed.price.year}); these are taken as exact.{_brackets(evidence, made)}",
     )
 
 
@@ -107,10 +107,7 @@ def translation_table(evidence: Evidence) -> Prose:
                     "€": _ends(row, "price_eur", ""),
                 }
             )
-    return Prose(
-        f"Per million output tokens, with {level(evidence.assumptions.confidence)} intervals in brackets:\n\n"
-        f"{table(pd.DataFrame(rows))}"
-    )
+    return Prose(f"Per million output tokens.{_brackets(evidence, made)}\n\n{table(pd.DataFrame(rows))}")
 
 
 def grids_table(evidence: Evidence) -> Prose:
@@ -181,11 +178,14 @@ def measured(evidence: Evidence) -> Prose:
         return Prose("This campaign holds no run with numbers.")
     machine = listed(sorted(runs["hardware"].dropna().unique()))
     models = listed(sorted(runs["model"].unique()))
-    studies = "\n".join(f"- **{name}** — {question}" for name, question in evidence.about.studies.items())
+    studies = "\n".join(
+        f"- **{name}**: {question}{'' if (runs['study'] == name).any() else ' Not measured yet.'}"
+        for name, question in evidence.about.studies.items()
+    )
     cycles = counted(runs["cycle"].nunique(), "cycle")
     return Prose(
         f"{evidence.about.description}\n\n{len(runs):,} runs of {runs['setting'].nunique():,} settings in {cycles} gave"
-        f" numbers, each run in its own process on {machine}. Models: {models}."
+        f" numbers, each run in its own process on {machine}. Models: {models}. {formats(runs)}"
         f" Instrument: {evidence.method_words}.\n\nThe questions:\n\n{studies}"
     )
 
@@ -218,10 +218,17 @@ def limits(evidence: Evidence) -> Prose:
         "**A laboratory load.** Full batches of equal length without waiting. A service with gaps, short batches or"
         " idle machines in reserve needs more energy per token.",
         f"**{machines}, {cycles}.** Another specimen, driver or engine may differ; the intervals resample settings or"
-        " cycles of this campaign only.",
+        f" cycles of this campaign only.{_once(evidence)}",
         "**Use, not life cycle.** Making the hardware and training the model are not counted.",
     ]
     return Prose("\n".join(f"- {point}" for point in points))
+
+
+def _once(evidence: Evidence) -> str:
+    """How many settings were measured in one cycle only."""
+    counts = evidence.ok.groupby(["study", "setting"])["cycle"].nunique()
+    n = int((counts < 2).sum())
+    return f" {n:,} of {counted(len(counts), 'setting')} were measured in one cycle only." if n else ""
 
 
 def assumptions_table(evidence: Evidence) -> Prose:
@@ -286,6 +293,13 @@ def _ends(row: pd.Series, what: str, unit: str) -> str:
     return f"{value} ({span(row[f'{name}_low'], row[f'{name}_high'], '')})"
 
 
+def _brackets(evidence: Evidence, made: pd.DataFrame) -> str:
+    """What the brackets hold; or, without any, why there are none."""
+    if made["energy_kwh_per_million_output_tokens_low"].notna().any():
+        return f" In brackets: {level(evidence.assumptions.confidence)} intervals of the measurement."
+    return " Measured in one cycle only: no intervals."
+
+
 def _caveat(evidence: Evidence) -> str:
     return f" ({evidence.method_words})" if set(evidence.methods) & ESTIMATES else ""
 
@@ -304,6 +318,7 @@ def headlines(evidence: Evidence) -> Prose:
         )
     found += [
         f"{_best_batch(evidence)}",
+        quantised(evidence).title if len(quantised_runs(evidence)) else "",
         _repeatability(evidence),
         _translated(evidence),
         appliances(evidence).title,
@@ -347,8 +362,10 @@ def _translated(evidence: Evidence) -> str:
         f"{_ends(row, 'site_energy_kwh', 'kWh')}, {_ends(row, 'carbon_g', 'g CO₂e')} and {_ends(row, 'price_eur', '€')}"
         for row in (made.iloc[0], made.iloc[-1])
     )
+    several = made["energy_kwh_per_million_output_tokens_low"].notna().any()
+    brackets = f"in brackets {level(assumed.confidence)} intervals" if several else "one cycle, no intervals"
     return (
         f"A million output tokens cost {least} in the least costly setting, {most} in the most costly one"
         f"{_caveat(evidence)} (PUE {plain(assumed.pue.value)}, grid “{assumed.grid.words}”, price"
-        f" “{assumed.price.words}”; in brackets {level(assumed.confidence)} intervals)."
+        f" “{assumed.price.words}”; {brackets})."
     )

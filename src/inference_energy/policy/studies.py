@@ -10,8 +10,6 @@ from inference_energy.policy.evidence import Evidence, runs_of
 from inference_energy.policy.wording import (
     Finding,
     Prose,
-    bullets,
-    change,
     counted,
     fold,
     listed,
@@ -39,6 +37,11 @@ SCENARIOS: dict[str, dict[tuple[float, int], str]] = {
         (0.8, 2): "R6",
     },
 }
+SHARED = {
+    "replicas": "replicas on",
+    "replicas_duplicated": "duplicated replicas on",
+    "tensor": "tensor parallelism over",
+}
 VERSIONS = {"scenarios_text": "as the text says", "scenarios_code": "as the code does"}
 
 
@@ -57,27 +60,36 @@ def study_state(evidence: Evidence) -> Prose:
             "; without numbers: " + listed([f"{n} {status}" for status, n in without.items()]) if len(without) else ""
         )
         lines.append(
-            f"- **{study}**: {question} {counted(ok['setting'].nunique(), 'setting')} with numbers, {twice} of them in"
-            f" several cycles{lost}."
+            f"- **{study}**: {question} {counted(ok['setting'].nunique(), 'setting')} with numbers,"
+            f" {f'{twice} of them in several cycles' if twice else 'in one cycle'}{lost}."
         )
     return Prose("\n".join(lines) or "No study is named.")
 
 
 def precision(evidence: Evidence) -> Finding:
-    """Which precision takes least energy, at the smallest and at the largest batch."""
+    """Which precision takes least energy: within each model, at its smallest and largest batch with several."""
     runs = runs_of(evidence, "batching")
     if runs["precision"].nunique() < 2:
         return not_measured("several precisions (study batching)")
+    several = runs.groupby(["model", "batch_size"])["precision"].nunique()
+    several = several[several > 1]
+    if several.empty:
+        return Finding(
+            f"{runs['precision'].nunique()} precisions are measured, no two of them yet with the same model and batch.",
+            partial(runs),
+        )
     parts = []
-    for batch in (runs["batch_size"].min(), runs["batch_size"].max()):
-        means = _means(runs[runs["batch_size"] == batch], "precision")
-        if len(means) > 1:
-            most = f"{means.index[-1]} most, {fold(means.iloc[-1] / means.iloc[0])} as much"
-            parts.append(f"at batch {batch} {means.index[0]} needs least and {most}")
-    said = "; ".join(parts)
+    for model, of_model in several.groupby("model"):
+        batches = of_model.index.get_level_values("batch_size")
+        for batch in dict.fromkeys((batches.min(), batches.max())):
+            point = runs[(runs["model"] == model) & (runs["batch_size"] == batch)]
+            means = point.groupby("precision")[ENERGY].apply(_geometric).sort_values()
+            most = f"{means.index[-1]} most ({difference(means.iloc[-1] / means.iloc[0])})"
+            parts.append(f"{model} at batch {batch}: {means.index[0]} needs least, {most}")
+    n_points = counted(len(several), "point")
     return Finding(
-        f"{said[:1].upper()}{said[1:]}." if said else not_measured("two precisions at one batch size").title,
-        _partial(runs),
+        f"Energy per output token. {'; '.join(parts)}.",
+        f"Several precisions are measured at {n_points} of model and batch size. {partial(runs)}",
     )
 
 
@@ -89,12 +101,16 @@ def parallelism(evidence: Evidence) -> Finding:
     over = _over(runs, alone)
     if over.empty:
         return Finding(
-            f"{counted(len(runs), 'run')} on several GPUs; one GPU is not measured yet to compare with.", _partial(runs)
+            f"{counted(len(runs), 'run')} on several GPUs; one GPU is not measured yet to compare with.", partial(runs)
         )
-    ratios = over.groupby(runs["parallelism"]).apply(_geometric)
-    said = [f"{fold(ratio)} with {kind.replace('_', ' ')}" for kind, ratio in zip(ratios.index, ratios, strict=True)]
+    ratios = over.groupby([runs["parallelism"], runs["n_gpus"]]).apply(_geometric)
+    said = [
+        f"{difference(ratio)} with {SHARED[str(kind)]} {n} GPUs"
+        for (kind, n), ratio in zip(ratios.index, ratios, strict=True)
+    ]
     return Finding(
-        f"An output token takes {listed(said)} the energy it takes on one GPU (mean of ratios).", _partial(runs)
+        f"Against one GPU an output token takes {listed(said)} (geometric means over models and batch sizes).",
+        f"{len(over)} of {counted(len(runs), 'run')} have their match on one GPU. {partial(runs)}",
     )
 
 
@@ -130,10 +146,14 @@ def decoding(evidence: Evidence) -> Finding:
     ratios = (others[ENERGY] / others["model"].map(levels)).dropna()
     by_method = ratios.groupby(others["decoding"]).apply(_geometric)
     methods = by_method.index.str.replace("_", "-")
-    said = listed([f"{_difference(ratio)} with {name}" for name, ratio in zip(methods, by_method, strict=True)])
+    said = listed([f"{difference(ratio)} with {name}" for name, ratio in zip(methods, by_method, strict=True)])
+    alone = sorted(set(others["model"]) - set(levels.index))
+    lacking = f" Greedy decoding of {listed(alone)} is not measured yet." if alone else ""
+    spread = runs["window_cv"].median()
     return Finding(
         f"Against greedy decoding an output token takes {said} (means over settings).",
-        f"Single runs lie between {_difference(ratios.min())} and {_difference(ratios.max())}. {_partial(runs)}",
+        f"Single runs lie between {difference(ratios.min())} and {difference(ratios.max())}; within a run windows"
+        f" differ with a CV of {percent(spread)} (median).{lacking} {partial(runs)}",
     )
 
 
@@ -151,16 +171,21 @@ def traffic(evidence: Evidence) -> Finding:
     """What simulated waiting costs."""
     runs = traffic_rows(evidence)
     idle = runs[runs["traffic"] == "none"]
-    if runs.empty or idle.empty or len(idle) == len(runs):
+    if runs.empty or len(idle) == len(runs):
         return not_measured("waiting beside no waiting (study traffic)")
     waiting = runs[runs["traffic"] != "none"]
     over = _over(waiting, idle)
     if over.empty:
-        return not_measured("waiting beside no waiting at one batch size (study traffic)")
+        return Finding(
+            f"{counted(len(waiting), 'run')} with simulated waiting, up to {percent(waiting['waited_fraction'].max())}"
+            " of the time; the same model and batch size without waiting is not measured yet to compare with.",
+            partial(runs),
+        )
+    low, high = float(over.min()), float(over.max())
     return Finding(
-        f"Waiting between requests makes an output token cost {fold(over.min())} to {fold(over.max())} as much energy,"
-        f" with up to {percent(waiting['waited_fraction'].max())} of the time spent waiting.",
-        _partial(runs),
+        f"Waiting between requests makes an output token cost {' to '.join(dict.fromkeys((fold(low), fold(high))))} as"
+        f" much energy, with up to {percent(waiting['waited_fraction'][over.index].max())} of the time spent waiting.",
+        f"{len(over)} of {counted(len(waiting), 'run')} with waiting have their match without. {partial(runs)}",
     )
 
 
@@ -180,15 +205,15 @@ def scenarios(evidence: Evidence) -> Finding:
     said = []
     for study, words in VERSIONS.items():
         for model, rows in runs[runs["study"] == study].groupby("model"):
-            means = _means(rows, "label")
+            means = rows.groupby("label")[ENERGY].apply(_geometric).sort_values()
             if len(means) > 1:
                 said.append(
                     f"{fold(means.iloc[-1] / means.iloc[0])} ({words}, {model}: {means.index[0]} to {means.index[-1]})"
                 )
     if not said:
-        return Finding(f"{counted(len(runs), 'run')} of scenarios: too few to compare.", _partial(runs))
+        return Finding(f"{counted(len(runs), 'run')} of scenarios: too few to compare.", partial(runs))
     return Finding(
-        f"From the most frugal to the most costly scenario energy per token rises {listed(said)}.", _partial(runs)
+        f"From the most frugal to the most costly scenario energy per token rises {listed(said)}.", partial(runs)
     )
 
 
@@ -205,7 +230,11 @@ def grid(evidence: Evidence) -> Finding:
     runs = runs_of(evidence, "grid")
     settings = runs.groupby(["model", "setting"])[ENERGY].mean()
     if len(settings) < 2:
-        return not_measured("two settings of study grid")
+        return (
+            Finding("One setting of the grid is measured: no spread yet.", partial(runs))
+            if len(settings)
+            else not_measured("settings of study grid")
+        )
     said = []
     for model, values in settings.groupby("model"):
         low, high = np.percentile(values, [5, 95])
@@ -213,7 +242,7 @@ def grid(evidence: Evidence) -> Finding:
         said.append(f"{fold(high / low)} for {model} ({span(low, high, 'J')}, {n_settings})")
     return Finding(
         f"Between the 5th and the 95th percentile of the grid's settings energy per token spreads {listed(said)}.",
-        _partial(runs),
+        partial(runs),
     )
 
 
@@ -234,12 +263,12 @@ def lengths(evidence: Evidence) -> Finding:
     """What longer prompts and answers change."""
     runs = length_rows(evidence)
     said = [
-        f"{change(rows.iloc[-1] / rows.iloc[0])} ({where})"
+        f"{difference(rows.iloc[-1] / rows.iloc[0])} ({where})"
         for where, rows in _by_point(runs, "n_output_tokens").items()
     ]
     if not said:
         return not_measured("two lengths of prompt and answer (study lengths)")
-    return Finding(f"With the longer prompts and answers the energy of an output token {listed(said)}.", _partial(runs))
+    return Finding(f"With the longer prompts and answers an output token takes {listed(said)}.", partial(runs))
 
 
 def tf32_rows(evidence: Evidence) -> pd.DataFrame:
@@ -253,11 +282,11 @@ def tf32_rows(evidence: Evidence) -> pd.DataFrame:
 def tf32(evidence: Evidence) -> Finding:
     """What TF32 saves against float32."""
     by_point = _by_point(runs_of(evidence, "tf32"), "precision")
-    said = [f"{_difference(rows['tf32'] / rows['float32'])} ({where})" for where, rows in by_point.items()]
+    said = [f"{difference(rows['tf32'] / rows['float32'])} ({where})" for where, rows in by_point.items()]
     if not said:
         return not_measured("TF32 beside float32 (study tf32)")
     return Finding(
-        f"With TF32 instead of float32 an output token takes {listed(said)}.", _partial(runs_of(evidence, "tf32"))
+        f"With TF32 instead of float32 an output token takes {listed(said)}.", partial(runs_of(evidence, "tf32"))
     )
 
 
@@ -266,13 +295,6 @@ def _scenario(row: pd.Series) -> str:
         return "A1"
     second = row["batch_size"] if row["study"] == "scenarios_text" else row["n_gpus"]
     return SCENARIOS[row["study"]].get((float(row["delay_max_s"]), int(second)), "other")
-
-
-def _means(runs: pd.DataFrame, name: str) -> pd.Series:
-    """Geometric means by `name`, least first, over the models that have most of its levels."""
-    n_levels = runs.groupby("model")[name].nunique()
-    comparable = runs[runs["model"].isin(n_levels.index[n_levels == n_levels.max()])]
-    return comparable.groupby(name)[ENERGY].apply(_geometric).sort_values()
 
 
 def _over(runs: pd.DataFrame, baseline: pd.DataFrame) -> pd.Series:
@@ -298,71 +320,16 @@ def _geometric(values: pd.Series) -> float:
     return float(np.exp(np.log(values.astype(float)).mean()))
 
 
-def _difference(ratio: float) -> str:
+def difference(ratio: float) -> str:
     """``3.1 % more``, ``2 % less``, ``2.5×``."""
     if ratio >= 2:
         return fold(ratio)
     return f"{percent(abs(ratio - 1))} {'more' if ratio >= 1 else 'less'}"
 
 
-def _partial(runs: pd.DataFrame) -> str:
+def partial(runs: pd.DataFrame) -> str:
     """How much there is behind a finding."""
     once = int((runs.groupby(["study", "setting"])["cycle"].nunique() < 2).sum())
     n = runs.groupby(["study", "setting"]).ngroups
-    left = f"; {once} of them in one cycle only" if once else ""
+    left = "" if not once else ", all in one cycle only" if once == n else f", {once} of them in one cycle only"
     return f"{counted(len(runs), 'run')} of {counted(n, 'setting')}{left}."
-
-
-def anchor_rows(evidence: Evidence) -> pd.DataFrame:
-    """Rows of `anchors` on energy per token."""
-    return evidence.anchors[evidence.anchors["quantity"] == ENERGY]
-
-
-def anchors(evidence: Evidence) -> Finding:
-    """Whether anchor settings repeat on one GPU, and how far GPUs and hosts differ."""
-    rows = anchor_rows(evidence)
-    if rows.empty:
-        return not_measured("anchor settings, repeated in every sitting (study anchors)")
-    by = rows.drop_duplicates("setting")
-    bound = by[by["gpu_bound"].fillna(value=False).astype(bool)]
-    repeats = int((bound["verdict"] == "repeats").sum())
-    details = [
-        f"{row['model']} {row['precision']}, batch {row['batch_size']}: {row['verdict']} (largest difference on one GPU"
-        f" {percent(row['same_gpu_largest_fraction'])}; CV on one GPU {percent(row['same_gpu_cv'])}, between GPUs"
-        f" {percent(row['between_gpus_cv'])}, between hosts {percent(row['between_hosts_cv'])})".replace(
-            "unknown", "not known"
-        )
-        for _, row in by.iterrows()
-    ]
-    margin = percent(by["margin_fraction"].iloc[0])
-    return Finding(
-        f"{repeats} of {counted(len(bound), 'GPU-bound anchor setting')} repeat within {margin} on the same GPU, over"
-        f" {counted(rows['sitting'].nunique(), 'sitting')} and {counted(rows['gpu_uuid_hash'].nunique(), 'GPU')}.",
-        bullets(details),
-    )
-
-
-def interference_rows(evidence: Evidence) -> pd.DataFrame:
-    """Rows of `interference` on energy per token."""
-    return evidence.interference[evidence.interference["quantity"] == ENERGY]
-
-
-def interference(evidence: Evidence) -> Finding:
-    """Whether neighbours on other GPUs disturb a run."""
-    rows = interference_rows(evidence)
-    if rows.empty:
-        return not_measured("the same settings alone and beside neighbours (study interference)")
-    single = rows[rows["model"].notna()]
-    verdicts = single["verdict"].value_counts()
-    together = rows[rows["model"].isna()]
-    whole = (
-        f" All GPU-bound settings together: {_difference(together.iloc[0]['beside_over_alone_ratio'])},"
-        f" {together.iloc[0]['verdict']}."
-        if len(together)
-        else ""
-    )
-    return Finding(
-        f"Beside neighbours, energy per token is {listed([f'{word} in {n}' for word, n in verdicts.items()])} of"
-        f" {counted(len(single), 'setting')} (margin ± {percent(single['margin_fraction'].iloc[0])}).",
-        f"On average {single['n_neighbours'].mean():.1f} other GPUs were busy.{whole}",
-    )

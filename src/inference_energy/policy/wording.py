@@ -90,10 +90,11 @@ def level(confidence: float) -> str:
 
 
 def estimate(row: pd.Series, name: str, unit: str, confidence: float) -> str:
-    """The estimate `name` of `row` with its interval: ``16.2 mJ (95 % interval 16.0 to 16.4 mJ)``."""
-    ends = interval(row[f"{name}_low"], row[f"{name}_high"], unit, confidence, row[name])
+    """The estimate `name` of `row` with its interval, if any: ``16.2 mJ (95 % interval 16.0 to 16.4 mJ)``."""
     value = fold(row[name]) if unit == "×" else quantity(row[name], unit)
-    return f"{value} ({ends})"
+    if not (known(row[f"{name}_low"]) and known(row[f"{name}_high"])):
+        return value
+    return f"{value} ({interval(row[f'{name}_low'], row[f'{name}_high'], unit, confidence, row[name])})"
 
 
 def fold(value: float) -> str:

@@ -1,0 +1,101 @@
+"""Do runs agree? Sentences on anchor settings and on neighbours."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from inference_energy.policy.energy import ENERGY
+from inference_energy.policy.evidence import Evidence
+from inference_energy.policy.studies import difference, partial
+from inference_energy.policy.wording import (
+    Finding,
+    bullets,
+    counted,
+    known,
+    level,
+    listed,
+    not_measured,
+    number,
+    percent,
+)
+
+
+def anchor_rows(evidence: Evidence) -> pd.DataFrame:
+    """Rows of `anchors` on energy per token."""
+    return evidence.anchors[evidence.anchors["quantity"] == ENERGY]
+
+
+def anchors(evidence: Evidence) -> Finding:
+    """Whether anchor settings repeat on one GPU, and how far GPUs and hosts differ."""
+    rows = anchor_rows(evidence)
+    if rows.empty:
+        return not_measured("anchor settings, repeated in every sitting (study anchors)")
+    by = rows.drop_duplicates("setting")
+    seen = f"{counted(rows['sitting'].nunique(), 'sitting')} and {counted(rows['gpu_uuid_hash'].nunique(), 'GPU')}"
+    if by["same_gpu_largest_fraction"].isna().all() and by["between_gpus_cv"].isna().all():
+        return Finding(
+            f"{counted(len(by), 'anchor setting')} measured once, over {seen}: nothing to compare yet.", partial(rows)
+        )
+    bound = by[by["gpu_bound"].fillna(value=False).astype(bool)]
+    repeated = bound[bound["verdict"] != "undecided"]
+    repeats = int((repeated["verdict"] == "repeats").sum())
+    details = [
+        f"{row['model']} {row['precision']}, batch {row['batch_size']}: {_repeated(row)}" for _, row in by.iterrows()
+    ]
+    margin = percent(by["margin_fraction"].iloc[0])
+    title = f"{repeats} of {counted(len(repeated), 'GPU-bound anchor setting')} repeat within {margin} on the same GPU"
+    if repeated.empty:
+        title = f"No GPU has measured one of {counted(len(bound), 'GPU-bound anchor setting')} twice yet"
+    return Finding(f"{title}, over {seen}.", bullets(details))
+
+
+def _repeated(row: pd.Series) -> str:
+    """What is known of an anchor setting's repetitions."""
+    facts = {
+        "largest difference on one GPU": row["same_gpu_largest_fraction"],
+        "CV on one GPU": row["same_gpu_cv"],
+        "CV between GPUs": row["between_gpus_cv"],
+        "CV between hosts": row["between_hosts_cv"],
+    }
+    known_ones = [f"{name} {percent(value)}" for name, value in facts.items() if known(value)]
+    return f"{row['verdict']} ({', '.join(known_ones)})" if known_ones else f"{row['verdict']}, measured once"
+
+
+def interference_rows(evidence: Evidence) -> pd.DataFrame:
+    """Rows of `interference` on energy per token."""
+    return evidence.interference[evidence.interference["quantity"] == ENERGY]
+
+
+def interference(evidence: Evidence) -> Finding:
+    """Whether neighbours on other GPUs disturb a run."""
+    rows = interference_rows(evidence)
+    if rows.empty:
+        return not_measured("the same settings alone and beside neighbours (study interference)")
+    single, together = rows[rows["model"].notna()], rows[rows["model"].isna()]
+    margin = f"margin ± {percent(single['margin_fraction'].iloc[0])}"
+    busy = f"On average {single['n_neighbours'].mean():.1f} other GPUs were busy."
+    if rows["beside_over_alone_ratio_low"].isna().all():
+        ratios = [f"{difference(row['beside_over_alone_ratio'])} ({_setting(row)})" for _, row in single.iterrows()]
+        return Finding(
+            f"Beside neighbours an output token took {listed(ratios)}; too few runs for an interval.",
+            f"Undecided until there are two runs alone and two beside neighbours ({margin}). {busy}",
+        )
+    counts = [f"{word} in {n}" for word, n in single["verdict"].value_counts().items()]
+    return Finding(
+        f"Beside neighbours, energy per token is {listed(counts)} of {counted(len(single), 'setting')} ({margin}).",
+        f"{busy}{_together(together)}",
+    )
+
+
+def _together(rows: pd.DataFrame) -> str:
+    """The common effect of neighbours on GPU-bound settings, with its interval."""
+    if rows.empty:
+        return ""
+    row, name = rows.iloc[0], "beside_over_alone_ratio"
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    ends = f"{level(row['confidence'])} interval {number(low, 4)} to {number(high, 4)}" if known(low) else "no interval"
+    return f" All GPU-bound settings together: {number(row[name], 4)} times ({ends}), {row['verdict']}."
+
+
+def _setting(row: pd.Series) -> str:
+    return f"{row['model']} {row['precision']}, batch {row['batch_size']}"
