@@ -15,7 +15,7 @@ study: setup ## Measure, analyse and report: everything config/default.yaml name
 	$(IN_VENV) snakemake --cores $(CORES)
 
 test: lint ## Lint, check types, run all tests
-	$(IN_VENV) pytest
+	$(IN_VENV) pytest -n 2 --dist loadfile
 
 lint: setup ## Check style, types and workflow without changing anything
 	$(IN_VENV) ruff check .

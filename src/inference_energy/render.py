@@ -6,6 +6,7 @@ import ast
 import html as markup
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import Template
@@ -41,7 +42,10 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any], cwd: Pa
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a kernel's noise about frozen modules
     import nbformat
     import papermill
+    from traitlets.config import Config
 
+    # Kernels that start at the same moment pick the same ports now and then; sockets in a folder cannot meet.
+    sockets = tempfile.TemporaryDirectory(prefix="kernel-")
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.ipynb")
     try:
@@ -53,6 +57,7 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any], cwd: Pa
             progress_bar=False,
             log_output=False,
             extra_arguments=["--log-level=ERROR"],  # or each kernel warns that it talks over the loopback device
+            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets.name}/socket"}}),
         )
         executed = nbformat.read(temporary, as_version=4)
         _normalise(executed)
@@ -69,6 +74,7 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any], cwd: Pa
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+        sockets.cleanup()
 
 
 def to_html(executed: Path, html: Path, footer: Mapping[str, str]) -> None:
