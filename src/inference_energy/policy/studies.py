@@ -45,6 +45,10 @@ SHARED = {
 VERSIONS = {"scenarios_text": "as the text says", "scenarios_code": "as the code does"}
 
 
+#: Fewer settings have no 5th and 95th percentile to speak of.
+N_FOR_PERCENTILES = 10
+
+
 def study_state(evidence: Evidence) -> Prose:
     """What there is of every study: settings, cycles, and runs without numbers."""
     lines = []
@@ -229,17 +233,17 @@ def grid(evidence: Evidence) -> Finding:
     """How far everyday choices of deployment spread energy per token."""
     runs = runs_of(evidence, "grid")
     settings = runs.groupby(["model", "setting"])[ENERGY].mean()
-    if len(settings) < 2:
-        return (
-            Finding("One setting of the grid is measured: no spread yet.", partial(runs))
-            if len(settings)
-            else not_measured("settings of study grid")
-        )
+    if settings.empty:
+        return not_measured("settings of study grid")
     said = []
     for model, values in settings.groupby("model"):
+        if len(values) < N_FOR_PERCENTILES:
+            continue
         low, high = np.percentile(values, [5, 95])
         n_settings = counted(len(values), "setting")
         said.append(f"{fold(high / low)} for {model} ({span(low, high, 'J')}, {n_settings})")
+    if not said:
+        return Finding(f"{counted(len(settings), 'setting')} of the grid: too few to tell its spread.", partial(runs))
     return Finding(
         f"Between the 5th and the 95th percentile of the grid's settings energy per token spreads {listed(said)}.",
         partial(runs),
