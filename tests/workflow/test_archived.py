@@ -1,4 +1,4 @@
-"""The campaign that the repository archives, from its archive to its report, without a GPU."""
+"""The campaigns that the repository archives, from their archives to their reports, without a GPU."""
 
 from __future__ import annotations
 
@@ -9,51 +9,66 @@ from pathlib import Path
 import pytest
 from workflow_project import ROOT, Project, planned
 
-from inference_energy import policy
+from inference_energy import policy, tables
 from inference_energy.questions import QUESTIONS
 
 pytestmark = pytest.mark.slow
-ARCHIVE = ROOT / "results" / "h200-pilot"
 FILES = ("records.parquet", "campaign.yaml", "SHA256SUMS")
-ARCHIVED = ("--config", "campaigns=[{name: h200-pilot, source: archived}]")
+
+
+@pytest.fixture(scope="module", params=["h200-pilot", "h200"])
+def archive(request: pytest.FixtureRequest) -> Path:
+    """A folder that git keeps: the whole pilot, and a campaign that is measured in part."""
+    folder: Path = ROOT / "results" / request.param
+    missing = [name for name in FILES if not (folder / name).exists()]
+    assert not missing, f"{folder} is no archive: {missing} missing. Restore it: git checkout -- {folder}"
+    return folder
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def archived(archive: Path) -> tuple[str, str]:
+    """Arguments that ask for this campaign alone."""
+    return "--config", f"campaigns=[{{name: {archive.name}, source: archived}}]"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, archive: Path, archived: tuple[str, str]) -> Project:
     """A project with nothing but the archive, carried to its report."""
-    missing = [name for name in FILES if not (ARCHIVE / name).exists()]
-    assert not missing, f"{ARCHIVE} is no archive: {missing} missing. Restore it: git checkout -- {ARCHIVE}"
     made = Project(tmp_path_factory.mktemp("archived") / "project")
-    copy = made.folder / "results" / "h200-pilot"
-    shutil.copytree(ARCHIVE / "qualification", copy / "qualification")
+    copy = made.folder / "results" / archive.name
+    shutil.copytree(archive / "qualification", copy / "qualification")
     for name in FILES:
-        shutil.copy(ARCHIVE / name, copy / name)
+        shutil.copy(archive / name, copy / name)
     n_notebooks = len(list((ROOT / "notebooks").glob("*.ipynb")))
     follows = {"aggregate": 1, "check": 1, "analyse": len(QUESTIONS), "context": 1, "page": n_notebooks, "index": 1}
-    assert planned(made.snakemake(*ARCHIVED)) == {**follows, "all": 1}
+    assert planned(made.snakemake(*archived)) == {**follows, "all": 1}
     return made
 
 
 @pytest.fixture
-def results(project: Project) -> Path:
-    return project.folder / "results" / "h200-pilot"
+def results(project: Project, archive: Path) -> Path:
+    return project.folder / "results" / archive.name
 
 
-def test_it_comes_to_its_report_and_stays(project: Project, results: Path) -> None:
+def test_it_comes_to_its_report_and_stays(project: Project, results: Path, archived: tuple[str, str]) -> None:
     pages = {path.stem for path in (results / "report").glob("*.html")}
     assert pages == {"index", *(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))}
-    assert planned(project.snakemake(*ARCHIVED)) == {}
+    assert planned(project.snakemake(*archived)) == {}
 
 
 def test_the_readme_says_what_the_archive_says(project: Project, results: Path) -> None:
     told = (ROOT / "README.md").read_text(encoding="utf-8")
+    if results.name == "h200":
+        quality = tables.read("campaign_quality", results / "tables").iloc[-1]
+        assert f"{quality['n_runs']} of {quality['n_planned_runs']} planned runs" in " ".join(told.split())
+        return
     told = told.partition("<!-- results -->\n")[2].partition("\n<!-- /results -->")[0]
     found = str(policy.headlines(policy.load(results.parent, results.name)))
     assert told == found, "README.md is out of date: inference-energy headlines results/h200-pilot"
 
 
-def test_the_committed_pages_are_the_ones_the_archive_gives(project: Project, results: Path) -> None:
-    for page in sorted((ARCHIVE / "report").glob("*.html")):
+def test_the_committed_pages_are_the_ones_the_archive_gives(project: Project, results: Path, archive: Path) -> None:
+    for page in sorted((archive / "report").glob("*.html")):
         made = (results / "report" / page.name).read_text(encoding="utf-8")
         assert without_versions(made) == without_versions(page.read_text(encoding="utf-8")), (
             f"{page} is out of date: snakemake --cores all, then commit it"
@@ -65,26 +80,28 @@ def without_versions(page: str) -> str:
     return re.sub(r"<footer.*?</footer>|<code>[^<]*:\d+</code>", "", page, flags=re.DOTALL)
 
 
-def test_an_altered_archive_is_refused(project: Project, results: Path) -> None:
+def test_an_altered_archive_is_refused(
+    project: Project, results: Path, archive: Path, archived: tuple[str, str]
+) -> None:
     records = results / "records.parquet"
     content = bytearray(records.read_bytes())
     content[len(content) // 2] ^= 1
     records.write_bytes(content)
     try:
-        output = project.snakemake(*ARCHIVED, status=1)
+        output = project.snakemake(*archived, status=1)
     finally:
-        shutil.copy(ARCHIVE / "records.parquet", records)
+        shutil.copy(archive / "records.parquet", records)
     assert f"error: {records.relative_to(project.folder)}: altered: SHA-256" in output
     assert "Restore it: git checkout" in output
     assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_named(project: Project, results: Path, name: str) -> None:
+def test_a_missing_file_is_named(project: Project, results: Path, archived: tuple[str, str], name: str) -> None:
     (results / name).rename(results / "elsewhere")
     try:
-        output = project.snakemake(*ARCHIVED, status=1)
+        output = project.snakemake(*archived, status=1)
     finally:
         (results / "elsewhere").rename(results / name)
-    assert f"error: results/h200-pilot/{name}: missing." in output
+    assert f"error: results/{results.name}/{name}: missing." in output
     assert "Traceback" not in output
