@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -26,6 +27,9 @@ def pytest_configure() -> None:
     """Let tests interrupt what they start: a shell's background jobs ignore SIGINT, and so would all their children."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None:  # workers measure side by side: each has locks of its own
+        os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix=f"{worker}-")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

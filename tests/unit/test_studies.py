@@ -192,3 +192,17 @@ def test_the_axis_of_a_ratio_carries_no_unit(whole: policy.Evidence) -> None:
     label = DRAWN["interference"][0](whole).axes[0].get_xlabel()
     assert label.startswith("Energy per output token: beside neighbours over alone (ratio)")
     assert "(J)" not in label
+
+
+@pytest.mark.parametrize("finding", [policy.decoding, policy.parallelism, policy.tf32, policy.precision])
+def test_a_slower_host_in_the_other_cycle_changes_no_comparison(
+    whole: policy.Evidence, finding: Callable[[policy.Evidence], policy.Finding]
+) -> None:
+    """Half of the levels are measured in the first cycle only; the second cost half as much again for all."""
+    first = dataclasses.replace(whole, runs=whole.runs[whole.runs["cycle"] == 1])
+    both = whole.runs.assign(
+        energy_j_per_output_token=whole.runs["energy_j_per_output_token"] * np.where(whole.runs["cycle"] == 2, 1.5, 1)
+    )
+    other = (both["decoding"] != "greedy") | (both["n_gpus"] > 1) | both["precision"].isin(["tf32", "int8"])
+    mixed = dataclasses.replace(whole, runs=both[(both["cycle"] == 1) | ~other])
+    assert finding(mixed).title == finding(first).title

@@ -45,7 +45,7 @@ def anchors(evidence: Evidence) -> Finding:
     margin = percent(by["margin_fraction"].iloc[0])
     title = f"{repeats} of {counted(len(repeated), 'GPU-bound anchor setting')} repeat within {margin} on the same GPU"
     if repeated.empty:
-        title = f"No GPU has measured one of {counted(len(bound), 'GPU-bound anchor setting')} twice yet"
+        title = "No GPU has measured a GPU-bound anchor twice yet"
     return Finding(f"{title}, over {seen}.", bullets(details))
 
 

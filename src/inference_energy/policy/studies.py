@@ -87,10 +87,14 @@ def precision(evidence: Evidence) -> Finding:
         batches = of_model.index.get_level_values("batch_size")
         for batch in dict.fromkeys((batches.min(), batches.max())):
             point = runs[(runs["model"] == model) & (runs["batch_size"] == batch)]
-            means = point.groupby("precision")[ENERGY].apply(_geometric).sort_values()
+            means = _in_shared_cycles(point, "precision").groupby("precision")[ENERGY].apply(_geometric).sort_values()
+            if len(means) < 2:
+                continue
             most = f"{means.index[-1]} most ({difference(means.iloc[-1] / means.iloc[0])})"
             parts.append(f"{model} at batch {batch}: {means.index[0]} needs least, {most}")
     n_points = counted(len(several), "point")
+    if not parts:
+        return Finding("No two precisions are measured yet with the same model and batch in one cycle.", partial(runs))
     return Finding(
         f"Energy per output token. {'; '.join(parts)}.",
         f"Several precisions are measured at {n_points} of model and batch size. {partial(runs)}",
@@ -113,7 +117,8 @@ def parallelism(evidence: Evidence) -> Finding:
         for (kind, n), ratio in zip(ratios.index, ratios, strict=True)
     ]
     return Finding(
-        f"Against one GPU an output token takes {listed(said)} (geometric means over models and batch sizes).",
+        f"Against one GPU an output token takes {listed(said)} (geometric means over models and batch sizes,"
+        " within a cycle).",
         f"{len(over)} of {counted(len(runs), 'run')} have their match on one GPU. {partial(runs)}",
     )
 
@@ -145,17 +150,18 @@ def decoding(evidence: Evidence) -> Finding:
     greedy = runs[runs["decoding"] == "greedy"]
     if runs.empty or greedy.empty or len(greedy) == len(runs):
         return not_measured("sampling beside greedy decoding (study decoding)")
-    levels = greedy.groupby("model")[ENERGY].apply(_geometric)
     others = runs[runs["decoding"] != "greedy"]
-    ratios = (others[ENERGY] / others["model"].map(levels)).dropna()
+    ratios = _over(others, greedy)
+    if ratios.empty:
+        return not_measured("sampling and greedy decoding in the same cycle (study decoding)")
     by_method = ratios.groupby(others["decoding"]).apply(_geometric)
     methods = by_method.index.str.replace("_", "-")
     said = listed([f"{difference(ratio)} with {name}" for name, ratio in zip(methods, by_method, strict=True)])
-    alone = sorted(set(others["model"]) - set(levels.index))
+    alone = sorted(set(others["model"]) - set(greedy["model"]))
     lacking = f" Greedy decoding of {listed(alone)} is not measured yet." if alone else ""
     spread = runs["window_cv"].median()
     return Finding(
-        f"Against greedy decoding an output token takes {said} (means over settings).",
+        f"Against greedy decoding an output token takes {said} (means over settings, within a cycle).",
         f"Single runs lie between {difference(ratios.min())} and {difference(ratios.max())}; within a run windows"
         f" differ with a CV of {percent(spread)} (median).{lacking} {partial(runs)}",
     )
@@ -302,8 +308,11 @@ def _scenario(row: pd.Series) -> str:
 
 
 def _over(runs: pd.DataFrame, baseline: pd.DataFrame) -> pd.Series:
-    """Energy per token of each run over the geometric mean of the baseline of its model and batch size."""
-    keys = ["model", "batch_size"]
+    """Energy per token of each run over the geometric mean of the baseline of its model, batch size and cycle.
+
+    Cycles are measured in different sittings, often on another host, so they are not mixed.
+    """
+    keys = ["model", "batch_size", "cycle"]
     levels = baseline.groupby(keys, as_index=False)[ENERGY].agg(level=_geometric)
     joined = runs[[*keys, ENERGY]].reset_index().merge(levels, on=keys).set_index("index")
     return joined[ENERGY] / joined["level"]
@@ -314,10 +323,16 @@ def _by_point(runs: pd.DataFrame, name: str) -> dict[str, pd.Series]:
     found = {}
     for model, of_model in runs.groupby("model"):
         for batch, rows in of_model.groupby("batch_size"):
-            means = rows.groupby(name)[ENERGY].apply(_geometric)
+            means = _in_shared_cycles(rows, name).groupby(name)[ENERGY].apply(_geometric)
             if len(means) > 1:
                 found[f"{model}, batch {batch}"] = means
     return found
+
+
+def _in_shared_cycles(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Only the cycles in which every level of `name` was measured: sittings differ, so cycles are not mixed."""
+    n_levels = rows.groupby("cycle")[name].nunique()
+    return rows[rows["cycle"].isin(n_levels.index[n_levels == rows[name].nunique()])]
 
 
 def _geometric(values: pd.Series) -> float:
