@@ -35,8 +35,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def own_tmp() -> Iterator[Path]:
+def own_tmp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A short folder for sockets and locks, so that no other parent and no other run is met."""
+    tmp_path_factory.getbasetemp()  # made now, or it would be made inside, and go with it
     folder = Path(tempfile.mkdtemp(prefix="ie-"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))

@@ -300,7 +300,7 @@ def test_asking_for_a_qualification_qualifies_every_gpu_anew_and_at_once(campaig
     assert len(first) == N_GPUS
     found = [qualify.read(campaign.folder / "qualification" / name) for name in first]
     assert len({each.sitting for each in found}) == 1
-    assert sorted(each.idle_power_w or 0.0 for each in found) == pytest.approx([100.0, 200.0, 300.0, 400.0], rel=0.1)
+    assert sorted(each.idle_power_w or 0.0 for each in found) == pytest.approx([100.0, 200.0, 300.0, 400.0], rel=0.25)
     assert once_s < N_GPUS * 0.5 + 1.0
     assert _ended(campaign.start(None)) == 0
     again = campaign.qualifications()

@@ -9,7 +9,6 @@ its exit status. It ends when nobody asked for a while, or when its owner is gon
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import json
 import multiprocessing
@@ -28,6 +27,7 @@ from typing import Any
 
 from inference_energy import provenance
 from inference_energy.errors import EngineError, MeterError, RecordError, SteadyStateError, StudyError, TokenCountError
+from inference_energy.measure.lifeline import end_with
 from inference_energy.measure.session import Request, perform
 from inference_energy.records import write_text_atomically
 
@@ -35,7 +35,6 @@ IDLE_EXIT_S = 300.0
 START_TIMEOUT_S = 120.0
 #: Exit status of a run that ended by an error of ours, already printed.
 EXPECTED_FAILURE = 2
-_PR_SET_PDEATHSIG = 1
 
 
 # --- the measuring process -----------------------------------------------------------------------
@@ -79,7 +78,7 @@ def main() -> None:
     if sys.argv[1] == "serve":
         serve(Path(sys.argv[2]), int(sys.argv[3]))
     else:
-        _die_with_parent()
+        end_with(os.getppid(), signal.SIGTERM)
         run_and_exit(Request(**json.loads(sys.argv[1])))
 
 
@@ -262,11 +261,11 @@ class _Parent:
             self._fork(Request(**content), files, connection)
 
     def _fork(self, request: Request, files: list[int], connection: socket.socket) -> None:
-        state = _state()
+        state, parent = _state(), os.getpid()
         child = os.fork()
         if child == 0:
             os.setsid()
-            _die_with_parent()
+            end_with(parent, signal.SIGTERM)
             for target, source in enumerate(files, start=1):
                 os.dup2(source, target)
             self._selector.close()
@@ -319,10 +318,6 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 if __name__ == "__main__":

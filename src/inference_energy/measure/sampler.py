@@ -7,7 +7,6 @@ with the run however that ends.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import multiprocessing
 import os
@@ -20,6 +19,7 @@ import numpy as np
 
 from inference_energy.errors import MeterError
 from inference_energy.measure.devices import DeviceSet, check_devices, powers_w, quietly, temperature_c
+from inference_energy.measure.lifeline import end_with
 from inference_energy.measure.meter import Clock, Polled, Reading, SystemClock
 from inference_energy.records import CodeCarbonEnergy, DeviceCheck, Trace
 from inference_energy.units import joules_from_kwh
@@ -28,7 +28,6 @@ from inference_energy.units import joules_from_kwh
 SLOW_EVERY = 10
 #: How often every visible GPU is checked for who uses it.
 CHECK_EVERY_S = 2.0
-_PR_SET_PDEATHSIG = 1
 
 
 def empty_trace() -> Trace:
@@ -87,23 +86,19 @@ class Companion(Protocol):
         """Stop, and return every lap in order; the first reaches from readiness to the first `lap()`."""
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 class _Helper:
     """A forked process that answers on a pipe."""
 
     def __init__(self, target: Callable[[Connection], None]) -> None:
         context = multiprocessing.get_context("fork")
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=self._run, args=(target, theirs), daemon=True)
+        self._process = context.Process(target=self._run, args=(target, theirs, os.getpid()), daemon=True)
         self._process.start()
 
     @staticmethod
-    def _run(target: Callable[[Connection], None], pipe: Connection) -> None:
-        _die_with_parent()
+    def _run(target: Callable[[Connection], None], pipe: Connection, parent: int) -> None:
+        end_with(parent)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         with contextlib.suppress(EOFError, BrokenPipeError):
             target(pipe)
         os._exit(0)

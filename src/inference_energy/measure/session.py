@@ -15,6 +15,7 @@ from inference_energy.errors import MeterError
 from inference_energy.measure import qualify
 from inference_energy.measure.devices import DeviceSet, claim, describe, find_devices, make_counter, require_idle
 from inference_energy.measure.engines import Engine
+from inference_energy.measure.lifeline import end_with
 from inference_energy.measure.meter import Clock, Counter, SystemClock
 from inference_energy.measure.run import Bench, Origin, measure_run
 from inference_energy.measure.sampler import CodeCarbonCompanion, CodeCarbonCounter, NoSampler, NvmlSampler, Sampler
@@ -116,8 +117,10 @@ def _qualify_each(devices: DeviceSet, chosen: list[int], campaign: Campaign, req
     """One process a GPU, since qualifying puts it under load: this process must stay clear of any GPU."""
     folder = qualifications(Path(request.campaign_file))
     context = multiprocessing.get_context("fork")
+    parent = os.getpid()
 
     def qualify_one(device: DeviceSet) -> None:
+        end_with(parent)
         _see_only(device)
         device = device.reopened()
         qualify.qualify(folder, campaign.name, device, campaign.measurement, Path(request.hardware_yaml), sitting)

@@ -11,7 +11,6 @@ by ``torchrun`` so that every run starts alike and each process need not import 
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -26,11 +25,11 @@ from inference_energy.config import ModelFacts, Setting
 from inference_energy.errors import EngineError
 from inference_energy.measure.engines import Generated, OutOfDeviceMemory
 from inference_energy.measure.engines.transformers import TransformersEngine
+from inference_energy.measure.lifeline import end_with
 from inference_energy.measure.workload import Prompts
 
 #: Loading and the longest iteration are far below this; a process that hangs in a collective is not waited for longer.
 ANSWER_TIMEOUT_S = 600.0
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class SeveralProcesses:
         port = _free_port() if self._levels.parallelism == "tensor" else None
         for number in range(self._levels.n_gpus):
             ours, theirs = context.Pipe()
-            process = context.Process(target=self._serve, args=(number, port, theirs), daemon=True)
+            process = context.Process(target=self._serve, args=(number, port, theirs, os.getpid()), daemon=True)
             process.start()
             theirs.close()
             self._members.append(_Member(number, ours, process))
@@ -147,9 +146,9 @@ class SeveralProcesses:
         self.close()
         raise EngineError(f"{self._levels.parallelism} over {self._levels.n_gpus} processes", reason)
 
-    def _serve(self, number: int, port: int | None, pipe: Connection) -> None:
+    def _serve(self, number: int, port: int | None, pipe: Connection, parent: int) -> None:
         """What a process does until it is killed."""
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        end_with(parent)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         engine: TransformersEngine | None = None
         while True:
