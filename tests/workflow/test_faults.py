@@ -36,8 +36,9 @@ ANY_RECORD = synthetic.campaign_records(synthetic.small_campaign())[0]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_tmp() -> Iterator[Path]:
+def own_tmp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A short folder for sockets and locks: no other parent and no other run is met."""
+    tmp_path_factory.getbasetemp()  # made now, or it would be made inside, and go with it
     folder = Path(tempfile.mkdtemp(prefix="ie-"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
