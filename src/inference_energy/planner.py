@@ -26,6 +26,7 @@ from inference_energy.errors import ConfigError, did_you_mean
 from inference_energy.history import Observed, earlier
 from inference_energy.measure.traffic import expected_wait_s
 from inference_energy.measure.windows import Plan
+from inference_energy.units import kwh_from_joules
 
 Floats = npt.NDArray[np.float64]
 
@@ -67,11 +68,11 @@ class Tariff:
 
     def cost_eur(self, energy_j: float) -> float:
         """Price of the facility's electricity."""
-        return energy_j / 3.6e6 * self.pue * self.price_eur_per_kwh
+        return kwh_from_joules(energy_j) * self.pue * self.price_eur_per_kwh
 
     def carbon_g(self, energy_j: float) -> float:
         """Emissions of the facility's electricity."""
-        return energy_j / 3.6e6 * self.pue * self.carbon_g_per_kwh
+        return kwh_from_joules(energy_j) * self.pue * self.carbon_g_per_kwh
 
 
 def tariff(context: ContextFacts, grid: str, price: str, facility: str) -> Tariff:
@@ -171,10 +172,7 @@ def _iterating_s(levels: Setting, measurement: Measurement, work_s: float) -> tu
     """Work and simulated waiting in all windows: whole iterations that fill them, in seconds."""
     windows = Plan(levels, measurement, work_s)
     wait_s = expected_wait_s(levels)
-    n_iterations = windows.n_iterations
-    if windows.period == 1:
-        n_iterations = measurement.n_windows * math.ceil(measurement.window_min_s / (work_s + wait_s))
-    return n_iterations * work_s, n_iterations * wait_s
+    return windows.n_iterations * work_s, windows.n_iterations * wait_s
 
 
 @dataclass(frozen=True)

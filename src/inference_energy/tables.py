@@ -324,6 +324,22 @@ SAMPLES = Table(
     ),
 )
 
+#: What became of the counter's difference: of a GPU in a sitting, and of all GPUs together.
+_LEDGER = (
+    _float("idle_energy_j", "idle intervals, with and without the model loaded"),
+    _float("load_energy_j", "loading"),
+    _float("warmup_energy_j", "warm-up"),
+    _float("window_energy_j", "measured windows, tails included"),
+    _float("rest_energy_j", "what lies between: integrated power inside runs, idle power times time between runs"),
+    _float("ledger_closure_fraction", "(sum of the parts - counter) / counter, from first run to last"),
+    _float("runs_counter_energy_j", "counter's difference within runs"),
+    _float("runs_closure_fraction", "(sum of the parts - counter) / counter, within runs"),
+    _float("between_runs_s", "GPU seconds from the end of one run to the first sample of the next"),
+    _float("between_runs_counter_energy_j", "counter's difference between runs"),
+    _float("between_runs_idle_energy_j", "idle power times time between runs, as counted in the rest"),
+    _text("ledger_note", "why there is no ledger; missing where there is one"),
+)
+
 SITTINGS = Table(
     "sittings",
     "a GPU in a sitting",
@@ -343,18 +359,7 @@ SITTINGS = Table(
         _float("throughput_runs_per_h", "runs of the sitting on all GPUs over wall time"),
         _float("lanes_mean_ratio", "runs at the same time: sum of the runs' wall seconds over the sitting's"),
         _float("counter_energy_j", "counter's difference from this GPU's first run to its last"),
-        _float("idle_energy_j", "idle intervals, with and without the model loaded"),
-        _float("load_energy_j", "loading"),
-        _float("warmup_energy_j", "warm-up"),
-        _float("window_energy_j", "measured windows, tails included"),
-        _float("rest_energy_j", "what lies between: integrated power inside runs, idle power times time between runs"),
-        _float("ledger_closure_fraction", "(sum of the parts - counter) / counter, from first run to last"),
-        _float("runs_counter_energy_j", "counter's difference within runs"),
-        _float("runs_closure_fraction", "(sum of the parts - counter) / counter, within runs"),
-        _float("between_runs_s", "GPU seconds from the end of one run to the first sample of the next"),
-        _float("between_runs_counter_energy_j", "counter's difference between runs"),
-        _float("between_runs_idle_energy_j", "idle power times time between runs, as counted in the rest"),
-        _text("ledger_note", "why there is no ledger; missing where there is one"),
+        *_LEDGER,
     ),
 )
 
@@ -415,18 +420,7 @@ CAMPAIGN_QUALITY = Table(
         _float("counter_over_power_p95_ratio", "95th percentile"),
         _float("window_cv_median", "median over runs of the CV between windows"),
         _float("counter_energy_j", "counter's difference over the sitting, all metered devices"),
-        _float("idle_energy_j", "idle intervals, with and without the model loaded"),
-        _float("load_energy_j", "loading"),
-        _float("warmup_energy_j", "warm-up"),
-        _float("window_energy_j", "measured windows, tails included"),
-        _float("rest_energy_j", "what lies between: integrated power inside runs, idle power times time between runs"),
-        _float("ledger_closure_fraction", "(sum of the parts - counter) / counter, from first run to last"),
-        _float("runs_counter_energy_j", "counter's difference within runs"),
-        _float("runs_closure_fraction", "(sum of the parts - counter) / counter, within runs"),
-        _float("between_runs_s", "GPU seconds from the end of one run to the first sample of the next"),
-        _float("between_runs_counter_energy_j", "counter's difference between runs"),
-        _float("between_runs_idle_energy_j", "idle power times time between runs, as counted in the rest"),
-        _text("ledger_note", "why there is no ledger; missing where there is one"),
+        *_LEDGER,
         _float("started_to_first_iteration_median_s", "forked runs: process start to first iteration"),
         _float("temperature_max_c", "hottest GPU temperature"),
         _integer("n_warnings", "warnings"),

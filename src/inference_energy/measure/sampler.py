@@ -240,8 +240,8 @@ class CodeCarbonCompanion:
 
     Parameters
     ----------
-    gpu_ids : list of str
-        UUIDs of the GPUs that take part; an empty list on a machine without.
+    gpu_ids : list of int
+        NVML's numbers of the GPUs that take part; an empty list on a machine without.
     country : str
         ISO code; it sets only the emissions, which we do not use.
     """

@@ -24,6 +24,11 @@ class Plan:
     duration_s : float or None
         Of one warm iteration without waiting; None where none is known: then the shortest plan is
         made of it, one iteration a window and whole periods.
+
+    Attributes
+    ----------
+    n_iterations : int
+        In all windows together: exactly, or as expected where windows are filled by the clock.
     """
 
     def __init__(self, levels: Setting, measurement: Measurement, duration_s: float | None) -> None:
@@ -31,8 +36,11 @@ class Plan:
         uneven = levels.n_prompts_per_process % levels.batch_size != 0
         self.period = math.lcm(period_batches(levels), levels.n_batches_per_pass if uneven else 1)
         per_iteration_s = (duration_s or math.inf) + expected_wait_s(levels)
-        n_least = max(self._n_windows, math.ceil(self._n_windows * self._window_min_s / per_iteration_s))
-        self.n_iterations = self.period * math.ceil(n_least / self.period)
+        if self.period == 1:
+            self.n_iterations = self._n_windows * max(1, math.ceil(self._window_min_s / per_iteration_s))
+        else:
+            n_least = max(self._n_windows, math.ceil(self._n_windows * self._window_min_s / per_iteration_s))
+            self.n_iterations = self.period * math.ceil(n_least / self.period)
 
     def full(self, window: int, n_iterations: int, duration_s: float) -> bool:
         """Whether `window` is full with `n_iterations` that took `duration_s` seconds."""
