@@ -9,7 +9,7 @@ from pathlib import Path
 from inference_energy import config, design
 from inference_energy.config import ResolvedCampaign, StudyConfig
 from inference_energy.design import Run
-from inference_energy.errors import ArchiveError, ConfigError
+from inference_energy.errors import ArchiveError, ConfigError, did_you_mean
 from inference_energy.records import write_text_atomically
 
 
@@ -25,8 +25,8 @@ class PlannedCampaign:
         Whether its records come from the archive instead of being measured.
     cycles : tuple of int
         Cycles that are asked for.
-    portions : tuple of int or None
-        Portions that are asked for; None: all.
+    portions, studies : tuple or None
+        Portions and studies that are asked for; None: all.
     n_gpus_lent : int or None
         GPUs that the workflow may use (Snakemake's resource `gpu`); None: any number.
     """
@@ -36,6 +36,7 @@ class PlannedCampaign:
     archived: bool
     cycles: tuple[int, ...]
     portions: tuple[int, ...] | None = None
+    studies: tuple[str, ...] | None = None
     n_gpus_lent: int | None = None
 
     @property
@@ -50,8 +51,13 @@ class PlannedCampaign:
         for portion in self.portions or ():
             if portion not in known:
                 raise ConfigError("portions", f"{portion} is no portion of {self.name}", f"one of {known}")
+        studies = self.resolved.campaign.studies
+        for study in self.studies or ():
+            if study not in studies:
+                raise ConfigError("studies", f"{study!r} is no study of {self.name}. {did_you_mean(study, studies)}")
         portions = known if self.portions is None else self.portions
-        return [run for run in every if run.traversal in self.cycles and run.portion in portions]
+        asked = studies if self.studies is None else self.studies
+        return [run for run in every if run.traversal in self.cycles and run.portion in portions and run.study in asked]
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -60,7 +66,7 @@ class PlannedCampaign:
         Raises
         ------
         ConfigError
-            If a portion is asked for that the design does not have.
+            If a portion or a study is asked for that the design does not have.
         """
         return [run for run in self._asked if self._fits(run)]
 
@@ -72,8 +78,8 @@ class PlannedCampaign:
     @property
     def partial(self) -> bool:
         """Whether some runs may lack a record: they are not asked for here, or the archive was made without them."""
-        some = self.archived or len(self.cycles) < self.resolved.campaign.n_cycles or self.portions is not None
-        return some or self.n_left_out > 0
+        some = self.portions is not None or self.studies is not None
+        return self.archived or len(self.cycles) < self.resolved.campaign.n_cycles or some or self.n_left_out > 0
 
     def _fits(self, run: Run) -> bool:
         return self.n_gpus_lent is None or not self._on_gpus or run.levels.n_gpus <= self.n_gpus_lent
@@ -162,7 +168,8 @@ def _planned(
         return PlannedCampaign(resolved, folder, archived, every)
     cycles = every if study.cycles is None else tuple(study.cycles)
     portions = None if study.portions is None else tuple(study.portions)
-    return PlannedCampaign(resolved, folder, archived, cycles, portions, n_gpus_lent)
+    studies = None if study.studies is None else tuple(study.studies)
+    return PlannedCampaign(resolved, folder, archived, cycles, portions, studies, n_gpus_lent)
 
 
 def _require_archive(folder: Path) -> None:

@@ -35,6 +35,7 @@ def add_commands(add: Add) -> None:
     planning.add_argument("--ids", action="store_true", help="print the run ids in the order of measuring, and no more")
     for name in ("portions", "cycles"):
         planning.add_argument(f"--{name}", type=int, nargs="+", help=f"only these {name}; default: all")
+    planning.add_argument("--studies", nargs="+", help="only these studies; default: all")
     planning.add_argument("--gpus", type=int, default=1, help="GPUs that measure side by side")
     planning.add_argument("--time", type=float, metavar="S", help="how far a time budget in seconds reaches")
     planning.add_argument("--hardware", metavar="NAME", help="GPU model to plan for; default: the one here")
@@ -90,6 +91,7 @@ def plan(options: argparse.Namespace) -> None:
         for each in design.expand(resolved, str(options.campaign))
         if options.portions is None or each.portion in options.portions
         if options.cycles is None or each.traversal in options.cycles
+        if options.studies is None or each.study in options.studies
     ]
     if options.ids:
         for each in runs:

@@ -248,6 +248,7 @@ class StudyConfig(Base):
     portions: list[Annotated[int, Field(ge=1)]] | None = Field(
         None, description="ask for these portions only; null: all. For measuring in several sittings"
     )
+    studies: list[str] | None = Field(None, description="ask for these studies only; null: all")
     results_dir: str = Field("results", description="where results go")
     analysis: Analysis
     report: Report

@@ -67,9 +67,18 @@ def test_cycles_and_portions_are_asked_for_one_by_one() -> None:
     assert sum(every.values()) == len(_planned().runs)
 
 
+def test_studies_are_asked_for_one_by_one() -> None:
+    campaign = _planned(studies=["wide", "anchors"], cycles=[1])
+    every = _planned(cycles=[1])
+    assert campaign.runs == [run for run in every.runs if run.study != "s"]
+    assert 0 < len(campaign.runs) < len(every.runs)
+    assert _planned(studies=["wide"]).partial
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
+        ({"studies": ["wode"]}, "studies: 'wode' is no study of c. Known: anchors, s, wide. Did you mean wide?"),
         ({"portions": [4]}, "portions: 4 is no portion of c. Expected: one of [1, 2, 3]."),
         ({"cycles": [3]}, "cycles: 3 is no cycle of c. Expected: one of [1, 2]."),
     ],

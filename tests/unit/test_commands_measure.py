@@ -62,6 +62,9 @@ def test_ids_of_some_portions_and_cycles_only(tmp_path: Path, capsys: pytest.Cap
     expected = [run.run_id for run in runs if run.portion in (2, 3) and run.traversal == 1]
     assert capsys.readouterr().out.splitlines() == expected
     assert 0 < len(expected) < len(runs) / 4
+    assert _plan(H200, tmp_path / "none", "--ids", "--studies", "tf32", "lengths", "--cycles", 2) == 0
+    expected = [run.run_id for run in runs if run.study in ("tf32", "lengths") and run.traversal == 2]
+    assert capsys.readouterr().out.splitlines() == expected
     assert not (tmp_path / "none").exists()  # planning writes nothing
 
 

@@ -23,7 +23,7 @@ rule aggregate:
         design=lambda wildcards: CAMPAIGNS[wildcards.campaign].resolved.sha256(),
         folder=lambda wildcards: f"{RESULTS}/{wildcards.campaign}",
         source=lambda wildcards: "archived" if CAMPAIGNS[wildcards.campaign].archived else "measured",
-        # Asking for some cycles or portions only means that the campaign is not complete yet.
+        # Asking for some cycles, portions or studies only means that the campaign is not complete yet.
         missing=lambda wildcards: "--allow-missing" if CAMPAIGNS[wildcards.campaign].partial else "",
     message:
         "Checking the records of {wildcards.campaign} and making its tables"
