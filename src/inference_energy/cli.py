@@ -60,8 +60,10 @@ def _add_from_records_to_pages(add: Callable[[str, Command, str], argparse.Argum
     for command in (archive, aggregate):
         command.add_argument("--allow-missing", action="store_true", help="accept a campaign that is not complete")
     aggregate.add_argument("--source", choices=["measured", "archived"], required=True)
-    for name, kind in (("confidence", float), ("n-bootstrap", int), ("seed", int), ("margin-fraction", float)):
-        analyse.add_argument(f"--{name}", type=kind, required=True)
+    for name in ("confidence", "margin-fraction", "decoding-margin-fraction"):
+        analyse.add_argument(f"--{name}", type=float, required=True)
+    for name in ("n-bootstrap", "seed"):
+        analyse.add_argument(f"--{name}", type=int, required=True)
     context.add_argument("--config", required=True, help="JSON with the sections analysis and report")
     context.add_argument("--config-dir", type=Path, default=Path("config"), help="where the facts are")
     index.add_argument("pages", type=Path, nargs="+")
@@ -96,6 +98,7 @@ def _analyse(options: argparse.Namespace) -> None:
         n_bootstrap=options.n_bootstrap,
         seed=options.seed,
         margin_fraction=options.margin_fraction,
+        decoding_margin_fraction=options.decoding_margin_fraction,
         n_planned_runs=len(planned),
     )
     questions.answer(options.question, options.folder / "tables", statistics)

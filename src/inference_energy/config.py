@@ -224,6 +224,9 @@ class Analysis(Base):
     n_bootstrap: int = Field(2000, ge=100, description="resamples of every bootstrap")
     seed: int = Field(description="seed of every bootstrap")
     equivalence_margin_fraction: float = Field(0.02, gt=0, lt=1, description="ratios within 1 ± this are equal")
+    decoding_margin_fraction: float = Field(
+        0.05, gt=0, lt=1, description="the same for ways of decoding: the band that the published study names"
+    )
 
 
 class Report(Base):

@@ -1,7 +1,8 @@
 """The analyses by name: which tables each reads, and how it is called.
 
 The workflow makes one rule of each, so that editing an analysis repeats that analysis alone. The
-workflow reads this at every start, so the analyses themselves are imported only to be run.
+workflow reads this at every start, so the analyses themselves are imported only to be run. A question that reads
+another's table stands after it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inference_energy.errors import AnalysisError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Statistics:
     n_bootstrap: int
     seed: int
     margin_fraction: float
+    decoding_margin_fraction: float
     n_planned_runs: int
 
 
@@ -39,11 +44,14 @@ class Question:
         Names of the tables it takes, in order.
     settings : tuple of str
         Names of the :class:`Statistics` that it takes as keywords.
+    resources : tuple of str
+        Files below ``resources/`` that it takes after the tables, as read by pandas: all columns text.
     """
 
     module: str
     inputs: tuple[str, ...]
     settings: tuple[str, ...]
+    resources: tuple[str, ...] = ()
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -70,33 +78,52 @@ QUESTIONS: dict[str, Question] = {
 
 #: Tables that come from the records alone; a test holds them and the questions to tables.py.
 RECORD_TABLES = (
-    *(
-        "runs",
-        "windows",
-        "intervals",
-        "iterations",
-        "samples",
-        "devices",
-        "device_checks",
-        "warnings",
-        "qualifications",
-    ),
+    "runs",
+    "windows",
+    "intervals",
+    "iterations",
+    "samples",
+    "devices",
+    "device_checks",
+    "warnings",
+    "qualifications",
 )
 
 
-def answer(question: str, folder: Path, statistics: Statistics) -> None:
+def answer(question: str, folder: Path, statistics: Statistics, resources: Path = Path("resources")) -> None:
     """Read the tables that `question` needs from `folder`, analyse, and write its table there.
 
     Raises
     ------
     AnalysisError
-        If the question is unknown or a table is missing.
+        If the question is unknown, or a table or a resource is missing.
     """
     from inference_energy import tables
+
+    frame = answered(question, lambda name: tables.read(name, folder), statistics, resources)
+    tables.write(frame, tables.TABLES[question], folder)
+
+
+def answered(
+    question: str, table: Callable[[str], pd.DataFrame], statistics: Statistics, resources: Path = Path("resources")
+) -> pd.DataFrame:
+    """The table of `question`, from what `table` gives for each name of an input.
+
+    Raises
+    ------
+    AnalysisError
+        If the question is unknown, or a resource is missing.
+    """
+    import pandas
 
     if question not in QUESTIONS:
         raise AnalysisError("analyse", f"{question!r} is no question. {did_you_mean(question, QUESTIONS)}")
     asked = QUESTIONS[question]
-    frames = [tables.read(name, folder) for name in asked.inputs]
+    frames = [table(name) for name in asked.inputs]
+    for name in asked.resources:
+        if not (resources / name).exists():
+            raise AnalysisError(str(resources / name), "missing", "", "Restore it: git checkout resources")
+        frames.append(pandas.read_csv(resources / name, dtype="string", keep_default_na=False))
     keywords = {name: getattr(statistics, name) for name in asked.settings}
-    tables.write(asked.function(*frames, **keywords).table(), tables.TABLES[question], folder)
+    found: pd.DataFrame = asked.function(*frames, **keywords).table()
+    return found

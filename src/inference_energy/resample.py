@@ -69,3 +69,27 @@ def interval(resamples: Floats, confidence: float) -> tuple[Floats, Floats]:
     """Lower and upper end of the percentile interval over the first axis."""
     low, high = np.percentile(resamples, [50 * (1 - confidence), 50 * (1 + confidence)], axis=0)
     return low, high
+
+
+def mean_over_settings(
+    settings: ArrayLike, values: ArrayLike, confidence: float, n_bootstrap: int, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """Mean over settings of the mean over their cycles, with the ends of its interval.
+
+    Parameters
+    ----------
+    settings, values : array_like, shape (n_runs,)
+        Name of the setting and value of every run, such as the logarithm of a ratio.
+
+    Returns
+    -------
+    tuple of float
+        Mean, lower and upper end. With a single setting the interval resamples its cycles only; with
+        a single run it is missing.
+    """
+    matrix = by_setting(settings, values)
+    estimate = float(np.nanmean(matrix, axis=1).mean())
+    if np.isfinite(matrix).sum() < 2:
+        return estimate, float("nan"), float("nan")
+    low, high = interval(setting_means(matrix, n_bootstrap, rng).mean(axis=1), confidence)
+    return estimate, float(low), float(high)

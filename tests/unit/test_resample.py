@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from inference_energy.resample import by_setting, interval, setting_means
+from inference_energy.resample import by_setting, interval, mean_over_settings, setting_means
 
 
 def test_cycles_of_a_setting_become_a_row() -> None:
@@ -34,3 +34,13 @@ def test_memory_is_bounded_without_changing_what_is_drawn(monkeypatch) -> None: 
 def test_the_interval_is_the_percentiles() -> None:
     low, high = interval(np.arange(101.0), 0.9)
     np.testing.assert_allclose([low, high], [5.0, 95.0], rtol=1e-12)
+
+
+def test_the_mean_over_settings_weighs_settings_equally() -> None:
+    rng = np.random.default_rng(1)
+    estimate, low, high = mean_over_settings(["a", "a", "a", "b"], [1.0, 1.0, 1.0, 3.0], 0.95, 500, rng)
+    assert estimate == 2.0
+    assert (low, high) == (1.0, 3.0)
+    single = mean_over_settings(["a"], [1.5], 0.95, 500, rng)
+    assert single[0] == 1.5
+    assert np.isnan(single[1:]).all()

@@ -8,6 +8,7 @@ rule analyse:
             campaign=wildcards.campaign,
             table=QUESTIONS[wildcards.question].inputs,
         ),
+        lambda wildcards: [f"resources/{name}" for name in QUESTIONS[wildcards.question].resources],
     output:
         "<results>/{campaign}/tables/{question}.parquet",
         "<results>/{campaign}/tables/{question}.csv",
@@ -21,6 +22,7 @@ rule analyse:
         statistics=(
             f"--confidence {STUDY.analysis.confidence} --n-bootstrap {STUDY.analysis.n_bootstrap}"
             f" --seed {STUDY.analysis.seed} --margin-fraction {STUDY.analysis.equivalence_margin_fraction}"
+            f" --decoding-margin-fraction {STUDY.analysis.decoding_margin_fraction}"
         ),
     message:
         "Answering {wildcards.question} for {wildcards.campaign}"

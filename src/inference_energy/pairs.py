@@ -1,0 +1,86 @@
+"""Each run beside its baseline, all else equal, measured in the same sitting where there is one.
+
+Sittings differ in host and GPUs, and where the CPU is the limit hosts differ by tens of percent
+(:mod:`inference_energy.analyse.anchors`), so a level is compared with its baseline within a sitting
+first, and over the whole campaign only where its own sitting has no baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from inference_energy.errors import AnalysisError
+from inference_energy.tables import FACTORS
+
+#: Factors that belong together: a level of the first decides which of the others have a value.
+DECODING = ("decoding", "sampling_temperature", "top_k", "top_p")
+PARALLELISM = ("parallelism", "n_gpus")
+TRAFFIC = ("traffic", "delay_min_s", "delay_max_s", "delay_every", "burst_interval_s", "burst_size")
+
+ENERGY = "energy_j_per_output_token"
+RATIO = "over_baseline_ratio"
+
+
+def paired(runs: pd.DataFrame, factors: Sequence[str], is_baseline: pd.Series, quantity: str = ENERGY) -> pd.DataFrame:
+    """Divide every run by the geometric mean of its baseline runs.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        The ``runs`` table, of any studies: the same setting counts wherever it was measured. Runs
+        without `quantity` are left out.
+    factors : sequence of str
+        Columns in which a run may differ from its baseline; all other factors are equal.
+    is_baseline : Series of bool
+        Which rows of `runs` are baselines.
+    quantity : str
+        Column to compare; above 0.
+
+    Returns
+    -------
+    DataFrame
+        The rows of `runs` that are no baseline and have one, with ``over_baseline_ratio``,
+        ``n_baseline_runs`` and ``matched``: ``sitting`` if the baseline was measured in the same
+        sitting, else ``campaign``.
+
+    Raises
+    ------
+    AnalysisError
+        If a factor is unknown, or a value is not above 0.
+    """
+    names = [column.name for column in FACTORS]
+    for factor in factors:
+        if factor not in names:
+            raise AnalysisError("pairs", f"{factor!r} is no factor", f"one of {', '.join(names)}")
+    known = runs[runs[quantity].notna()]
+    if (known[quantity] <= 0).any():
+        worst = known[known[quantity] <= 0].iloc[0]
+        raise AnalysisError(
+            "table runs",
+            f"{quantity} of {worst['study']}/{worst['setting']} in cycle {worst['cycle']} is {worst[quantity]:g}",
+            "a value above 0: it is compared by its logarithm",
+            "Look at that record's windows and warnings",
+        )
+    others = [name for name in names if name not in factors]
+    chosen = is_baseline.reindex(known.index).fillna(False).astype(bool)
+    logs = known.assign(log_value=np.log(known[quantity].astype(float)))
+    baseline, rest = logs[chosen], logs[~chosen]
+    near = _matched(rest, baseline, [*others, "sitting"])
+    far = _matched(rest, baseline, others)
+    best = near.where(near["n_baseline_runs"].notna(), far)
+    found = rest.drop(columns="log_value").assign(
+        over_baseline_ratio=np.exp(rest["log_value"] - best["level"]),
+        n_baseline_runs=best["n_baseline_runs"].astype("Int64"),
+        matched=pd.Series(np.where(near["n_baseline_runs"].notna(), "sitting", "campaign"), index=rest.index),
+    )
+    return found[found["n_baseline_runs"].notna()]
+
+
+def _matched(rest: pd.DataFrame, baseline: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Mean and number of the baseline's logarithms with the same `keys`, for every row of `rest`."""
+    means = baseline.groupby(keys, dropna=False)["log_value"].agg(level="mean", n_baseline_runs="count").reset_index()
+    merged = rest[keys].merge(means, on=keys, how="left")
+    return merged[["level", "n_baseline_runs"]].set_axis(rest.index)

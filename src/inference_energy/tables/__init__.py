@@ -1,0 +1,137 @@
+"""Typed tables: every column has a type and a description, and is checked when written and read.
+
+A table is kept as Parquet (types) and CSV (for everyone). :func:`data_dictionary` lists every
+column of every table with its unit, which follows from its name (:mod:`inference_energy.units`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from inference_energy.errors import AnalysisError
+from inference_energy.tables import answers, audits, claims, effects, levers, measured, serving, speed, spread
+from inference_energy.tables.answers import (
+    ANCHORS,
+    BATCH_CURVE,
+    CAMPAIGN_QUALITY,
+    ENERGY_SUMMARY,
+    EQUIVALENCE,
+    INTERFERENCE,
+    SITTINGS,
+    VARIABILITY,
+)
+from inference_energy.tables.columns import BOOLEAN, FLOAT, INTEGER, STRING, Column, Table
+from inference_energy.tables.measured import (
+    DEVICE_CHECKS,
+    DEVICES,
+    ENERGY_PER_TOKEN,
+    FACTORS,
+    INTERVALS,
+    ITERATIONS,
+    KEY,
+    QUALIFICATIONS,
+    RUNS,
+    SAMPLES,
+    WARNINGS,
+    WINDOWS,
+)
+
+__all__ = [
+    "ANCHORS",
+    "BATCH_CURVE",
+    "BOOLEAN",
+    "CAMPAIGN_QUALITY",
+    "DEVICES",
+    "DEVICE_CHECKS",
+    "ENERGY_PER_TOKEN",
+    "ENERGY_SUMMARY",
+    "EQUIVALENCE",
+    "FACTORS",
+    "FLOAT",
+    "INTEGER",
+    "INTERFERENCE",
+    "INTERVALS",
+    "ITERATIONS",
+    "KEY",
+    "QUALIFICATIONS",
+    "RUNS",
+    "SAMPLES",
+    "SITTINGS",
+    "STRING",
+    "TABLES",
+    "VARIABILITY",
+    "WARNINGS",
+    "WINDOWS",
+    "Column",
+    "Table",
+    "conform",
+    "data_dictionary",
+    "read",
+    "write",
+]
+
+#: Every table by name.
+TABLES: dict[str, Table] = {
+    table.name: table
+    for topic in (measured, answers, spread, effects, levers, serving, speed, claims, audits)
+    for table in topic.TABLES
+}
+
+
+def conform(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
+    """`frame` with exactly the columns of `table`, in order and of their types.
+
+    Raises
+    ------
+    AnalysisError
+        If a column is missing or unknown, or a value does not fit its type.
+    """
+    missing, unknown = set(table.names) - set(frame.columns), set(frame.columns) - set(table.names)
+    if missing or unknown:
+        raise AnalysisError(
+            f"table {table.name}",
+            f"missing columns {sorted(missing)}, unknown columns {sorted(unknown)}",
+            "the columns of tables.py",
+        )
+    try:
+        return frame[table.names].astype({column.name: column.dtype for column in table.columns}).reset_index(drop=True)
+    except (TypeError, ValueError) as error:
+        raise AnalysisError(f"table {table.name}", str(error), "the types of tables.py") from error
+
+
+def write(frame: pd.DataFrame, table: Table, folder: Path) -> None:
+    """Write ``<folder>/<table>.parquet`` and ``.csv``; same frame, same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    conformed = conform(frame, table)
+    conformed.to_parquet(folder / f"{table.name}.parquet", index=False)
+    conformed.to_csv(folder / f"{table.name}.csv", index=False)
+
+
+def read(name: str, folder: Path) -> pd.DataFrame:
+    """Read table `name` from `folder`.
+
+    Raises
+    ------
+    AnalysisError
+        If the table is unknown, missing or of other columns.
+    """
+    path = folder / f"{name}.parquet"
+    if name not in TABLES:
+        raise AnalysisError(str(path), f"{name!r} is no table", f"one of {', '.join(TABLES)}")
+    if not path.exists():
+        raise AnalysisError(str(path), "no such table", "", "Make it: snakemake --cores all")
+    return conform(pd.read_parquet(path), TABLES[name])
+
+
+def data_dictionary() -> pd.DataFrame:
+    """Every column of every table: table, row, column, type, unit, description."""
+    return pd.DataFrame(
+        [
+            (table.name, table.row, column.name, column.dtype, column.unit, column.description)
+            for table in TABLES.values()
+            for column in table.columns
+        ],
+        columns=["table", "row", "column", "type", "unit", "description"],
+    )
