@@ -1,0 +1,1 @@
+"""Checks of physical sense and named accountings, the same for any study's records."""
