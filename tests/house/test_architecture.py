@@ -38,6 +38,7 @@ ROOMS = {
     "errors": _room("", "everything may raise", ""),
     "units": _room("", "the words for quantities depend on nothing", ""),
     "resample": _room("", "resampling is arithmetic on arrays", "numpy"),
+    "verdicts": _room("", "whether an estimate meets a claim is arithmetic", ""),
     "validation": _room("errors", "reads YAML into closed models, whatever they are"),
     "facts": _room("errors units validation", "the outside world, before anything is asked of it"),
     "factors": _room("errors units validation", "what can be varied, and which levels go together"),
@@ -66,11 +67,20 @@ ROOMS = {
         "keeps what aggregate accepts: records in, one file out, and back",
     ),
     "pairs": _room("errors tables", "which runs may be compared, for every analysis that compares", "numpy pandas"),
-    "analyse": _room(
-        "errors units tables resample pairs", "frames in, a result out; questions stay apart", inner=False
+    "audit": _room(
+        "errors units validation facts tables resample",
+        "checks and accountings that hold for any study's records, read through a mapping",
     ),
-    "figures": _room("errors units tables analyse", "draws tables and results"),
-    "policy": _room("errors units tables analyse", "says tables and results in words"),
+    "models": _room(
+        "errors tables", "linear and additive models of log energy, for several questions", "numpy pandas scipy"
+    ),
+    "analyse": _room(
+        "errors units tables resample pairs models audit verdicts",
+        "frames in, a result out; questions stay apart",
+        inner=False,
+    ),
+    "figures": _room("errors units tables analyse verdicts", "draws tables and results"),
+    "policy": _room("errors units tables analyse verdicts", "says tables and results in words"),
     "render": _room("errors", "executes notebooks, and knows nothing of their content"),
     "questions": _room("errors tables analyse", "names the analyses for the workflow; imports them only to run them"),
     "pages": _room(

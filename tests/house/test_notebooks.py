@@ -111,7 +111,7 @@ RULES = [
 
 
 def _good() -> Notebook:
-    parameters = new_code_cell('campaign = "h200-pilot"', metadata={"tags": ["parameters"]})
+    parameters = new_code_cell('campaign = "h200"', metadata={"tags": ["parameters"]})
     return new_notebook(
         cells=[
             new_markdown_cell("# What does a token cost?\n\nWhy it matters."),

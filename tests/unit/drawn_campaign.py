@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from inference_energy import tables
+from inference_energy.analyse.cost_range import cost_range
 
 JOULES = {
     ("llama-3.2-1b", "float16"): 1.4,
@@ -36,6 +37,7 @@ CONTEXT: dict[str, Any] = {
     "grid": "germany",
     "price": "household",
     "pue": "typical",
+    "household": "average",
     "n_response_tokens": 300,
     "confidence": 0.95,
     "context": {
@@ -50,6 +52,13 @@ CONTEXT: dict[str, Any] = {
             "kettle_one_litre": {"value": 396000, "unit": "J", "source": "made up", "year": 2020},
             "led_lamp_one_hour": {"value": 36000, "unit": "J", "source": "made up", "year": 2020},
             "phone_charge": {"value": 68400, "unit": "J", "source": "made up", "year": 2020},
+        },
+        "household_yearly_energy_kwh": {
+            "average": {"value": 3500, "unit": "kWh", "source": "made up", "year": 2024},
+        },
+        "n_requests_per_day": {
+            "a_village": {"value": 1e6, "unit": "requests", "source": "made up", "year": 2024},
+            "a_country": {"value": 1e9, "unit": "requests", "source": "made up", "year": 2024},
         },
     },
     "notes": [
@@ -261,6 +270,7 @@ def _summary() -> list[dict[str, Any]]:
         row: dict[str, Any] = {
             "study": "batching",
             "model": model,
+            "accounting": "taking_part_gross",
             "n_settings": len(energies),
             "n_runs": 2 * len(energies),
         }
@@ -374,7 +384,8 @@ def frames() -> dict[str, pd.DataFrame]:
         "batch_curve": _curve(),
         "equivalence": _equivalence(),
     }
-    return {name: conformed(tables.TABLES[name], rows.get(name, [])) for name in tables.TABLES}
+    made = {name: conformed(tables.TABLES[name], rows.get(name, [])) for name in tables.TABLES}
+    return {**made, "cost_range": cost_range(made["runs"], confidence=0.95).table()}
 
 
 def local_frames() -> dict[str, pd.DataFrame]:

@@ -12,6 +12,7 @@ import pytest
 import synthetic
 
 from inference_energy.aggregate import aggregate, check_cycle_separation, read_records
+from inference_energy.config import read_hardware
 from inference_energy.design import expand
 from inference_energy.errors import ComparabilityError, RecordError
 from inference_energy.questions import RECORD_TABLES
@@ -340,6 +341,34 @@ def test_warnings_keep_their_codes() -> None:
     tables = aggregate(RESOLVED, [synthetic.altered(RECORDS[0], {"warnings": [warning]}), *RECORDS[1:]])
     assert tables["warnings"][["code", "value", "detail"]].to_dict("records") == [warning]
     assert tables["runs"]["n_warnings"].tolist() == [1] + [0] * (len(RECORDS) - 1)
+
+
+# --- facts ---------------------------------------------------------------------------------------
+
+
+def test_architectures_are_the_campaigns_models() -> None:
+    models = aggregate(RESOLVED, RECORDS)["architectures"].set_index("model")
+    assert models.index.tolist() == ["llama-3.2-1b", "llama-3.2-3b"]
+    expected = {"n_layers": 16, "n_hidden": 2048, "n_intermediate": 8192, "n_heads": 32, "n_kv_heads": 8}
+    expected |= {"n_head_dim": 64, "n_vocab": 128256, "tied_embeddings": True, "n_parameters": 1235814400}
+    assert models.loc["llama-3.2-1b"].to_dict() == expected
+
+
+def test_the_peak_rates_of_a_gpu_are_those_of_hardware_yaml() -> None:
+    known = read_hardware(synthetic.REPOSITORY / "config/hardware.yaml")
+    facts = aggregate(RESOLVED, RECORDS, hardware=known | {"SYNTHETIC GPU": known["NVIDIA H200"]})["gpu_facts"]
+    assert set(facts["gpu_name"]) == {"SYNTHETIC GPU"}
+    facts = facts.set_index("precision")
+    assert set(facts.index) == {"float32", "tf32", "float16", "bfloat16", "int8"}
+    assert facts.loc["float16", "peak_flop_per_s"] == pytest.approx(989.5e12, rel=1e-12)
+    assert facts.loc["float32", "memory_bandwidth_bytes_per_s"] == pytest.approx(4.8e12, rel=1e-12)
+    assert (facts["power_limit_w"] == 700).all()
+
+
+def test_a_gpu_without_known_rates_has_no_row() -> None:
+    known = read_hardware(synthetic.REPOSITORY / "config/hardware.yaml")
+    assert aggregate(RESOLVED, RECORDS, hardware=known)["gpu_facts"].empty
+    assert aggregate(RESOLVED, RECORDS)["gpu_facts"].empty
 
 
 # --- completeness --------------------------------------------------------------------------------

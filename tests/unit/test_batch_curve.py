@@ -82,3 +82,9 @@ def test_other_studies_are_left_out_and_other_factors_refused() -> None:
     nothing = runs.assign(energy_j_per_output_token=float("nan"))
     with pytest.raises(AnalysisError, match=r"no measured run of study 'batching'.*\['batching', 'warmup'\]"):
         batch_curve(nothing, **BOOTSTRAP)
+
+
+@pytest.mark.parametrize("energy", [0.0, -1.0])
+def test_an_energy_that_is_not_above_0_is_refused(energy: float) -> None:
+    with pytest.raises(AnalysisError, match="energy_j_per_output_token of b8 in cycle 2 is"):
+        batch_curve(_runs({1: [1.0, 1.0], 8: [1.0, energy]}), **BOOTSTRAP)

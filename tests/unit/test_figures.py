@@ -32,7 +32,7 @@ def _all(made: dict[str, pd.DataFrame]) -> dict[str, Figure]:
     curve, words = made["batch_curve"], (TITLE, CAPTION)
     uses = pd.DataFrame(
         {"name": ["a", "b", "kettle"], "kind": ["response", "response", "appliance"], "energy_j": [20.0, 2000.0, 4e5]}
-    )
+    ).assign(energy_j_low=[19.0, 1900.0, None], energy_j_high=[21.0, 2100.0, None])
     return {
         "time_use": figures.time_use(made["campaign_quality"], *words),
         "counter": figures.counter_against_power(made["windows"], *words),

@@ -82,7 +82,7 @@ def test_every_notebook_becomes_a_self_contained_page(tmp_path: Path, campaign: 
         render.to_html(executed, page, footer)
         pages.append(page)
         html = page.read_text(encoding="utf-8")
-        assert not re.search(r"<(script|link|iframe)\b", html)
+        assert not re.search(r"<(link|iframe)\b|<script\b[^>]*\bsrc\b", html)
         assert not re.search(r"""(?:src|href)\s*=\s*["']?\s*(?:https?:)?//""", html)
         assert not re.search(r"@import|url\(\s*[\"']?http", html)
         assert 'id="show-code"' in html
@@ -147,9 +147,24 @@ def test_unstripped_notebooks_are_refused(tmp_path: Path) -> None:
 def test_our_notebooks_are_stripped_and_name_the_archived_campaign(notebook: Path) -> None:
     render.check_stripped(notebook)
     assert render.parameter_names(notebook) == ["campaign", "results"]
-    assert 'campaign = "h200-pilot"' in nbformat.read(notebook, as_version=4).cells[1].source
+    assert 'campaign = "h200"' in nbformat.read(notebook, as_version=4).cells[1].source
 
 
 def test_run_all_without_tables_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(NotebookError, match="make study"):
         render.execute(NOTEBOOKS[0], tmp_path / "out.ipynb", {"results": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("load", "expected"),
+    [
+        ('policy.load(results, campaign, ["runs", "windows"])', ["runs", "windows"]),
+        ("policy.load(results, campaign)", None),
+    ],
+)
+def test_the_tables_a_notebook_loads_are_read_from_its_source(
+    tmp_path: Path, load: str, expected: list[str] | None
+) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(f"evidence = {load}")])
+    nbformat.write(notebook, tmp_path / "n.ipynb")
+    assert render.loaded_tables(tmp_path / "n.ipynb") == expected

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from scipy import stats
 
-from inference_energy.resample import by_setting, interval, mean_over_settings, setting_means
+from inference_energy.resample import by_setting, interval, mean_over_settings, setting_means, smoothed
 
 
 def test_cycles_of_a_setting_become_a_row() -> None:
@@ -44,3 +46,29 @@ def test_the_mean_over_settings_weighs_settings_equally() -> None:
     single = mean_over_settings(["a"], [1.5], 0.95, 500, rng)
     assert single[0] == 1.5
     assert np.isnan(single[1:]).all()
+
+
+def test_smoothing_moves_every_value_by_two_standard_errors_of_the_mean_log() -> None:
+    values = np.array([[1.0], [2.0], [4.0], [8.0]])
+    means = np.tile(values.T, (50_000, 1))
+    moved = np.log(smoothed(means, values, np.random.default_rng(1)) / means)
+    width = 2 * np.log([1, 2, 4, 8]).std(ddof=1) / 2
+    np.testing.assert_allclose(moved.mean(), 0.0, atol=0.01)
+    np.testing.assert_allclose(moved.std(axis=0), width, rtol=0.02)
+
+
+@pytest.mark.parametrize("n", [8, 20])
+def test_few_settings_have_about_students_interval(n: int) -> None:
+    # One run a setting, values as good as normal: the expanded percentile interval is Student's t.
+    values = stats.norm.ppf((np.arange(n) + 0.5) / n)
+    names = [f"{i:02d}" for i in range(n)]
+    _, low, high = mean_over_settings(names, list(values), 0.95, 40_000, np.random.default_rng(1))
+    half = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)
+    np.testing.assert_allclose([low, high], [-half, half], rtol=0.06)
+
+
+def test_students_quantiles_are_scipys() -> None:
+    from inference_energy.resample import _student_quantile
+
+    for freedom in (1, 2, 3, 10, 200):
+        np.testing.assert_allclose(_student_quantile(0.025, freedom), stats.t.ppf(0.025, freedom), rtol=1e-5)

@@ -139,3 +139,7 @@ def test_what_cannot_be_told_is_missing() -> None:
     assert one_cycle["cv"].isna().tolist() == [True, True, False]
     with pytest.raises(AnalysisError, match="none of 0 windows"):
         variability(_windows([]), **BOOTSTRAP)
+    bad = _windows([[[0, 1], [2, 3]]])
+    bad.loc[2, "energy_j_per_output_token"] = 0.0
+    with pytest.raises(AnalysisError, match="s/000 in cycle 2 is 0"):
+        variability(bad, **BOOTSTRAP)

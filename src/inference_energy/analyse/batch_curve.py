@@ -50,7 +50,9 @@ def batch_curve(
     Intervals are percentile bootstraps that resample cycles, the same ones for all batch sizes with
     equally many cycles, so that a cycle's common drift cancels in the ratio. **With two cycles such
     an interval is their range** and covers less than its nominal level: it shows how well the two
-    agree, no more. With one cycle it is missing.
+    agree, no more. With one cycle it is missing. **Batch sizes of one cycle may lie in different
+    sittings**, on other hosts; a mean over cycles is then a mean over hosts, and ratios within a sitting
+    are those of :mod:`inference_energy.analyse.level_ratio`.
 
     Parameters
     ----------
@@ -65,7 +67,8 @@ def batch_curve(
     Raises
     ------
     AnalysisError
-        If the study has no run with numbers, or something else varies in it as well.
+        If the study has no run with numbers, something else varies in it as well, or an energy is not
+        above 0.
 
     References
     ----------
@@ -82,6 +85,14 @@ def batch_curve(
             f"no measured run of study {study!r}",
             f"one of {sorted(runs['study'].unique())}",
             "Name a study that varies batch_size",
+        )
+    if (known[_QUANTITIES[0]] <= 0).any():
+        worst = known[known[_QUANTITIES[0]] <= 0].iloc[0]
+        raise AnalysisError(
+            f"table runs, study {study}",
+            f"{_QUANTITIES[0]} of {worst['setting']} in cycle {worst['cycle']} is {worst[_QUANTITIES[0]]:g}",
+            "a value above 0: others are divided by it",
+            "Look at that record's windows and warnings",
         )
     _refuse_other_factors(known, study)
     uniform = np.random.default_rng(seed).random((n_bootstrap, int(known["cycle"].nunique())))

@@ -69,19 +69,27 @@ def variability(windows: pd.DataFrame, *, confidence: float, n_bootstrap: int, s
     Raises
     ------
     AnalysisError
-        If no window has an energy above 0.
+        If no window has an energy, or one is not above 0.
 
     References
     ----------
     Searle, Casella and McCulloch (1992), *Variance Components*, chapter 3 and appendix F.
     """
-    known = windows[windows[_ENERGY].notna() & (windows[_ENERGY] > 0)]
+    known = windows[windows[_ENERGY].notna()]
     if known.empty:
         raise AnalysisError(
             "table windows",
-            f"none of {len(windows)} windows has {_ENERGY} above 0",
+            f"none of {len(windows)} windows has {_ENERGY}",
             "at least one measured window",
             "See the column status of table runs",
+        )
+    if (known[_ENERGY] <= 0).any():
+        worst = known[known[_ENERGY] <= 0].iloc[0]
+        raise AnalysisError(
+            "table windows",
+            f"{_ENERGY} of {worst['study']}/{worst['setting']} in cycle {worst['cycle']} is {worst[_ENERGY]:g}",
+            "a value above 0: its logarithm is split",
+            "Look at that record's counter and tail",
         )
     rows = []
     for study, group in known.groupby("study", sort=True):
