@@ -8,14 +8,14 @@ instrument, the same prompts) and *cycle separation* (a setting's cycles are apa
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 
 from inference_energy import flatten
-from inference_energy.config import ResolvedCampaign
+from inference_energy.config import HardwareFacts, ResolvedCampaign
 from inference_energy.design import Run, anchor_studies, expand, setting_id
 from inference_energy.errors import ComparabilityError, RecordError
 from inference_energy.qualification import Qualification
@@ -65,8 +65,9 @@ def aggregate(
     records: Sequence[Record],
     allow_missing: bool = False,
     qualifications: Sequence[Qualification] = (),
+    hardware: Mapping[str, HardwareFacts] | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """The tables of a campaign that come from its records and qualifications alone: see :mod:`inference_energy.tables`.
+    """The tables of a campaign that come from its records and facts alone: see :mod:`inference_energy.tables`.
 
     Parameters
     ----------
@@ -78,6 +79,8 @@ def aggregate(
         Whether planned runs may lack their record.
     qualifications : sequence of Qualification
         Of the sittings.
+    hardware : mapping of str to HardwareFacts
+        Peak rates of GPUs; one that is not in it, such as a CPU, has no row in ``gpu_facts``.
 
     Raises
     ------
@@ -100,6 +103,8 @@ def aggregate(
         rows["device_checks"] += flatten.device_check_rows(record)
         rows["warnings"] += flatten.warning_rows(record)
     rows["qualifications"] = [_qualification_row(one) for one in qualifications]
+    rows["architectures"] = _architecture_rows(resolved)
+    rows["gpu_facts"] = _gpu_fact_rows(records, hardware or {})
     return {
         name: conform(pd.DataFrame(found, columns=None if found else TABLES[name].names), TABLES[name])
         for name, found in rows.items()
@@ -123,6 +128,45 @@ def _qualification_row(found: Qualification) -> flatten.Row:
             *("launch_latency_s", "launch_latency_sampled_s", "cpu_benchmark_s"),
         )
     }
+
+
+def _architecture_rows(resolved: ResolvedCampaign) -> list[flatten.Row]:
+    """The rows of ``architectures``; a shape that leaves a key out means it as transformers' LlamaConfig does."""
+    rows: list[flatten.Row] = []
+    for name, facts in sorted(resolved.models.items()):
+        shape = facts.shape
+        n_heads = shape["num_attention_heads"]
+        rows.append(
+            {
+                "model": name,
+                "n_layers": shape["num_hidden_layers"],
+                "n_hidden": shape["hidden_size"],
+                "n_intermediate": shape["intermediate_size"],
+                "n_heads": n_heads,
+                "n_kv_heads": shape.get("num_key_value_heads", n_heads),
+                "n_head_dim": shape.get("head_dim", shape["hidden_size"] // n_heads),
+                "n_vocab": shape["vocab_size"],
+                "tied_embeddings": shape.get("tie_word_embeddings", False),
+                "n_parameters": int(facts.n_parameters.value),
+            }
+        )
+    return rows
+
+
+def _gpu_fact_rows(records: Sequence[Record], hardware: Mapping[str, HardwareFacts]) -> list[flatten.Row]:
+    """The rows of ``gpu_facts``: of the GPUs that took part in a run with numbers."""
+    names = sorted({gpu_name(record) for record in records if record.status == "ok"} & set(hardware))
+    return [
+        {
+            "gpu_name": name,
+            "precision": precision,
+            "peak_flop_per_s": peak.value,
+            "memory_bandwidth_bytes_per_s": hardware[name].memory_bandwidth_bytes_per_s.value,
+            "power_limit_w": hardware[name].power_limit_w.value,
+        }
+        for name in names
+        for precision, peak in hardware[name].peak_flop_per_s.items()
+    ]
 
 
 # --- checks --------------------------------------------------------------------------------------

@@ -186,10 +186,16 @@ def _require_archive(folder: Path) -> None:
 def keep_resolved(campaign: PlannedCampaign) -> Path:
     """Save the resolved design beside the results, touching nothing that is up to date, and what is asked for of it."""
     path = campaign.folder / "campaign.yaml"
-    text = campaign.resolved.dump()
-    if not campaign.archived and (not path.exists() or path.read_text(encoding="utf-8") != text):
-        write_text_atomically(path, text)
-    if not campaign.archived:  # progress counts these runs
+    if not campaign.archived:
+        keep(campaign.resolved, path)
+        # Progress counts these.
         asked_for = "".join(f"{run.run_id}\n" for run in campaign.runs)
         write_text_atomically(campaign.folder / "logs" / "asked_for.txt", asked_for)
     return path
+
+
+def keep(resolved: ResolvedCampaign, path: Path) -> None:
+    """Write the resolved design, unless it is there already: what is made from it would be made again."""
+    text = resolved.dump()
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text_atomically(path, text)

@@ -50,16 +50,22 @@ def _add_from_records_to_pages(add: Callable[[str, Command, str], argparse.Argum
     analyse = add("analyse", _analyse, "answer one question from a campaign's tables")
     context = add("context", _context, "write what a report assumes beside a campaign's tables")
     page = add("page", _page, "execute a notebook on a campaign and render it")
+    pdf = add("pdf", _pdf, "make a document for print of an executed notebook")
     index = add("index", _index, "write the index of a campaign's pages")
     headlines = add("headlines", _headlines, "print a campaign's main findings, as README and report give them")
+    audit = add("audit", _audit, "test a file of published records for physical sense")
 
     analyse.add_argument("question")
     page.add_argument("notebook", type=Path)
-    for command in (archive, aggregate, analyse, context, page, index, headlines):
+    pdf.add_argument(
+        "executed", type=Path, help="results/<campaign>/notebooks/<name>.ipynb, as the command page wrote it"
+    )
+    for command in (archive, aggregate, analyse, context, page, pdf, index, headlines):
         command.add_argument("folder", type=Path, help="results/<campaign>")
     for command in (archive, aggregate):
         command.add_argument("--allow-missing", action="store_true", help="accept a campaign that is not complete")
     aggregate.add_argument("--source", choices=["measured", "archived"], required=True)
+    aggregate.add_argument("--config-dir", type=Path, default=Path("config"), help="where the facts are")
     for name in ("confidence", "margin-fraction", "decoding-margin-fraction"):
         analyse.add_argument(f"--{name}", type=float, required=True)
     for name in ("n-bootstrap", "seed"):
@@ -67,6 +73,10 @@ def _add_from_records_to_pages(add: Callable[[str, Command, str], argparse.Argum
     context.add_argument("--config", required=True, help="JSON with the sections analysis and report")
     context.add_argument("--config-dir", type=Path, default=Path("config"), help="where the facts are")
     index.add_argument("pages", type=Path, nargs="+")
+    audit.add_argument("file", type=Path, help="a table of records: .csv, .csv.gz or .parquet")
+    audit.add_argument("--mapping", type=Path, required=True, help="what its columns mean: resources/audit/<name>.yaml")
+    audit.add_argument("--to", type=Path, required=True, help="results/audit-<name>")
+    audit.add_argument("--config-dir", type=Path, default=Path("config"), help="where the facts are")
 
 
 # --- from records to pages -----------------------------------------------------------------------
@@ -82,7 +92,8 @@ def _aggregate(options: argparse.Namespace) -> None:
     else:
         resolved, records = config.read_resolved(folder / "campaign.yaml"), aggregate.read_records(folder)
     qualified = qualification.read_all(folder / "qualification")
-    for name, frame in aggregate.aggregate(resolved, records, options.allow_missing, qualified).items():
+    hardware = config.read_hardware(options.config_dir / "hardware.yaml")
+    for name, frame in aggregate.aggregate(resolved, records, options.allow_missing, qualified, hardware).items():
         tables.write(frame, tables.TABLES[name], folder / "tables")
     pages.write_about(resolved, records, folder / "tables" / "about.json")
     dictionary = tables.data_dictionary().to_csv(index=False)
@@ -126,6 +137,15 @@ def _page(options: argparse.Namespace) -> None:
     render.to_html(executed, folder / "report" / f"{notebook.stem}.html", policy.footer(about))
 
 
+def _pdf(options: argparse.Namespace) -> None:
+    from inference_energy import policy, render
+
+    footer = policy.footer(policy.read_about(options.folder / "tables" / "about.json"))
+    del footer["Versions"]  # the page names them; a document that differs by them alone is the same
+    executed: Path = options.executed
+    render.to_pdf(executed, options.folder / "report" / f"{executed.stem}.pdf", footer)
+
+
 def _index(options: argparse.Namespace) -> None:
     from inference_energy import policy, render
 
@@ -137,6 +157,25 @@ def _headlines(options: argparse.Namespace) -> None:
     from inference_energy import policy
 
     print(policy.headlines(policy.load(options.folder.parent, options.folder.name)))
+
+
+def _audit(options: argparse.Namespace) -> None:
+    from inference_energy import config, tables
+    from inference_energy.audit import published
+    from inference_energy.validation import read_mapping, validated
+
+    defaults = options.config_dir / "default.yaml"
+    analysis = validated(config.Analysis, read_mapping(defaults).get("analysis", {}), f"{defaults}: analysis")
+    found = published.audited(
+        options.file,
+        options.mapping,
+        options.config_dir,
+        confidence=analysis.confidence,
+        n_bootstrap=analysis.n_bootstrap,
+        seed=analysis.seed,
+    )
+    for name, frame in found.items():
+        tables.write(frame, tables.TABLES[name], options.to / "tables")
 
 
 def _archive(options: argparse.Namespace) -> None:

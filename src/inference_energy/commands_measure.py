@@ -65,15 +65,12 @@ def _resolved(path: Path, config_dir: Path) -> ResolvedCampaign:
 
 def _kept_campaign(options: argparse.Namespace) -> Path:
     """The resolved campaign beside its results, written if it is not there."""
-    from inference_energy.records import write_text_atomically
+    from inference_energy import campaigns
 
     resolved = _resolved(options.campaign, options.config_dir)
     path: Path = options.results / resolved.campaign.name / "campaign.yaml"
-    if options.campaign.resolve() == path.resolve():
-        return path
-    text = resolved.dump()
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_text_atomically(path, text)
+    if options.campaign.resolve() != path.resolve():
+        campaigns.keep(resolved, path)
     return path
 
 

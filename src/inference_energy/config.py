@@ -235,6 +235,7 @@ class Report(Base):
     grid: str = Field(description="key of context.yaml: carbon_g_per_kwh")
     price: str = Field(description="key of context.yaml: price_eur_per_kwh")
     pue: str = Field(description="key of context.yaml: pue")
+    household: str = Field(description="key of context.yaml: household_yearly_energy_kwh")
     n_response_tokens: int = Field(ge=1, description="tokens of one response in comparisons")
 
 

@@ -79,6 +79,8 @@ class ContextFacts(Base):
     price_eur_per_kwh: dict[str, Quantity] = Field(description="price of electricity")
     pue: dict[str, Quantity] = Field(description="energy of a facility over energy of its computers")
     appliance_energy_j: dict[str, Quantity] = Field(description="everyday uses of electricity, for comparison")
+    household_yearly_energy_kwh: dict[str, Quantity] = Field(description="electricity of a household in a year")
+    n_requests_per_day: dict[str, Quantity] = Field(description="sizes of a service, for scaled-up estimates")
 
 
 def read_models(path: Path) -> dict[str, ModelFacts]:

@@ -62,21 +62,81 @@ class Question:
 
 
 _BOOTSTRAP = ("confidence", "n_bootstrap", "seed")
+_GRID = tuple(f"published/baker_grid_{name}.csv" for name in ("configs", "axes", "latency_levels"))
 
 QUESTIONS: dict[str, Question] = {
-    "energy_summary": Question("analyse.fold_range", ("runs",), _BOOTSTRAP),
+    "boundaries": Question("analyse.boundaries", ("runs", "qualifications"), ()),
+    "energy_summary": Question("analyse.fold_range", ("boundaries",), _BOOTSTRAP),
+    "published_spread": Question(
+        "analyse.published_spread", ("energy_summary",), (), ("published/baker_energy_stats.csv",)
+    ),
+    "variance_split": Question("analyse.variance_split", ("runs", "windows", "boundaries"), ("confidence",)),
+    "smallest_effects": Question("analyse.smallest_effects", ("variance_split",), ()),
     "variability": Question("analyse.variability", ("windows",), _BOOTSTRAP),
     "batch_curve": Question("analyse.batch_curve", ("runs",), _BOOTSTRAP),
+    "batch_knee": Question("analyse.batch_knee", ("runs",), _BOOTSTRAP),
+    "level_ratio": Question("analyse.level_ratio", ("runs",), _BOOTSTRAP),
+    "decoding_equivalence": Question(
+        "analyse.decoding_equivalence", ("runs",), ("confidence", "decoding_margin_fraction")
+    ),
+    "decoding_trend": Question("analyse.decoding_trend", ("runs",), ("confidence",)),
     "equivalence": Question("analyse.equivalence", ("runs",), ("confidence", "margin_fraction")),
     "sittings": Question("analyse.sittings", ("runs", "devices"), ()),
     "campaign_quality": Question(
         "analyse.campaign_quality", ("runs", "intervals", "windows", "warnings", "sittings"), ("n_planned_runs",)
     ),
+    "cost_range": Question("analyse.cost_range", ("runs",), ("confidence",)),
+    "published_appliances": Question(
+        "analyse.published_appliances",
+        (),
+        (),
+        ("published/baker_appliance_energy.csv", "published/baker_appliance_responses.csv"),
+    ),
+    "accountings": Question("analyse.accountings", ("runs",), ()),
+    "parallelism": Question("analyse.parallelism", ("runs", "accountings"), _BOOTSTRAP, ("published/claims.csv",)),
+    "traffic": Question("analyse.traffic", ("runs",), _BOOTSTRAP),
+    "scenarios": Question(
+        "analyse.scenarios", ("runs", "accountings"), _BOOTSTRAP, ("published/baker_scenario_spread.csv",)
+    ),
+    "benchmark_gap": Question("analyse.benchmark_gap", ("scenarios", "cost_range"), ("confidence",)),
+    "effects": Question("analyse.effects", ("runs",), ("confidence",)),
+    "factor_ranking": Question(
+        "analyse.factor_ranking", ("runs",), ("confidence",), ("published/baker_parameter_impact.csv",)
+    ),
+    "adjusted_runs": Question("analyse.adjusted_runs", ("runs",), ()),
+    "grid_models": Question("analyse.grid_models", ("runs",), ("confidence",)),
+    "grid_left_out": Question("analyse.grid_left_out", ("runs",), ("confidence",)),
+    "grid_prediction": Question("analyse.grid_prediction", ("runs",), ("confidence",), _GRID),
+    "grid_folds": Question("analyse.grid_folds", ("runs",), _BOOTSTRAP, (*_GRID, "published/baker_energy_stats.csv")),
+    "audit_own": Question("analyse.audit_own", ("runs", "devices", "windows"), ()),
     "anchors": Question("analyse.anchors", ("runs",), ("margin_fraction",)),
     "interference": Question("analyse.interference", ("runs", "device_checks"), ("confidence", "margin_fraction")),
+    "utilisation": Question("analyse.utilisation", ("runs", "architectures", "gpu_facts"), ()),
+    "throughput": Question("analyse.throughput", ("utilisation",), _BOOTSTRAP),
+    "pareto": Question("analyse.pareto", ("utilisation",), _BOOTSTRAP),
+    "explained": Question("analyse.explained", ("utilisation",), _BOOTSTRAP),
+    "claims": Question(
+        "analyse.claims",
+        (
+            "runs",
+            "energy_summary",
+            "grid_folds",
+            "factor_ranking",
+            "batch_curve",
+            "level_ratio",
+            "decoding_equivalence",
+            "decoding_trend",
+            "parallelism",
+            "traffic",
+            "throughput",
+            "scenarios",
+        ),
+        _BOOTSTRAP,
+        ("published/claims.csv", "claim_rules.csv"),
+    ),
 }
 
-#: Tables that come from the records alone; a test holds them and the questions to tables.py.
+#: Tables that come from the records, or from facts on what they name; a test holds them and the questions to tables.py.
 RECORD_TABLES = (
     "runs",
     "windows",
@@ -87,6 +147,8 @@ RECORD_TABLES = (
     "device_checks",
     "warnings",
     "qualifications",
+    "architectures",
+    "gpu_facts",
 )
 
 

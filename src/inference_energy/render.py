@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import base64
 import html as markup
+import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -15,6 +17,8 @@ from typing import Any
 from inference_energy.errors import NotebookError, did_you_mean
 
 TEMPLATE = Path(__file__).parent / "templates" / "page.html"
+PRINT_TEMPLATE = TEMPLATE.with_name("report.typ")
+SCREEN_ONLY = "screen-only"  # tag of cells that a document for print leaves out
 TOGGLE = '<input type="checkbox" id="show-code" aria-label="Show code"><label class="toggle" for="show-code"></label>'
 
 
@@ -105,8 +109,63 @@ def to_html(executed: Path, html: Path, footer: Mapping[str, str]) -> None:
     _write(html, _page(_title(notebook, executed), body, footer, toggle=TOGGLE))
 
 
+def to_pdf(executed: Path, pdf: Path, footer: Mapping[str, str]) -> None:
+    """Make the executed notebook a document for print: text, tables and figures without code.
+
+    Fonts are those that typst and matplotlib bring along, and no date is kept: the same notebook
+    gives the same bytes on every machine. Cells tagged ``screen-only`` are left out.
+
+    Parameters
+    ----------
+    executed : Path
+        What :func:`execute` wrote.
+    pdf : Path
+        The document, A4.
+    footer : mapping
+        Terms and what they say: campaign, commit, versions.
+
+    Raises
+    ------
+    NotebookError
+        If the notebook has no title, or its text cannot be set.
+    """
+    import matplotlib as mpl
+    import nbformat
+    import pypandoc
+    import typst
+
+    notebook = nbformat.read(executed, as_version=4)
+    with tempfile.TemporaryDirectory(prefix="pdf-") as name:
+        folder = Path(name)
+        text = re.sub(r"(?<=\d) (?=%|×)", "\u00a0", "\n\n".join(_printed(notebook, folder)))
+        page = Template(PRINT_TEMPLATE.read_text(encoding="utf-8")).substitute(
+            title=_typst_text(_title(notebook, executed)),
+            campaign=_typst_text(footer.get("Campaign", "")),
+            body=pypandoc.convert_text(text, "typst", format="gfm-tex_math_dollars-raw_html"),
+            footer="\n\n".join(f"*#{_typst_text(term)}* #{_typst_text(words)}" for term, words in footer.items()),
+        )
+        source = folder / "page.typ"
+        source.write_text(page, encoding="utf-8")
+        try:
+            made = typst.compile(
+                source,
+                format="pdf",
+                font_paths=[Path(mpl.get_data_path()) / "fonts" / "ttf"],
+                ignore_system_fonts=True,
+                timestamp=0,
+            )
+        except typst.TypstError as error:
+            raise NotebookError(
+                f"{executed}, as a document for print",
+                f"typst: {error.message}",
+                "text that pandoc and typst can set",
+                "Look at the cell whose text the message quotes",
+            ) from error
+    _write(pdf, made)
+
+
 def index(pages: Iterable[Path], html: Path, title: str, footer: Mapping[str, str]) -> None:
-    """A page that links `pages` in the given order by their headings, relative to its own folder.
+    """A page that links `pages` in the given order by their headings, with a PDF of the same name where there is one.
 
     Raises
     ------
@@ -119,7 +178,9 @@ def index(pages: Iterable[Path], html: Path, title: str, footer: Mapping[str, st
         if not found:
             raise NotebookError(str(page), "has no heading", "a page that this package made")
         target = markup.escape(os.path.relpath(page, html.parent).replace(os.sep, "/"))
-        items.append(f'<li><a href="{target}">{found[1]}</a></li>')
+        printed = page.with_suffix(".pdf").exists()
+        also = f' (<a href="{target.removesuffix(".html")}.pdf">PDF</a>)' if printed else ""
+        items.append(f'<li><a href="{target}">{found[1]}</a>{also}</li>')
     listing = f'<h1>{markup.escape(title)}</h1>\n<nav aria-label="Pages"><ul>\n' + "\n".join(items) + "\n</ul></nav>"
     _write(html, _page(title, listing, footer, toggle=""))
 
@@ -182,6 +243,21 @@ def parameter_names(notebook: Path) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
+def loaded_tables(notebook: Path) -> list[str] | None:
+    """Names of the tables that a notebook's ``policy.load(results, campaign, [...])`` asks for; None: all.
+
+    The workflow makes a page again when one of these changes, and reads all notebooks at every
+    start, so this looks at the source only.
+    """
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    for cell in cells:
+        source = "".join(cell["source"])
+        for node in ast.walk(ast.parse(source)) if cell["cell_type"] == "code" and "policy.load(" in source else ():
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "policy.load" and len(node.args) == 3:
+                return [str(name) for name in ast.literal_eval(node.args[2])]
+    return None
+
+
 def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     known = parameter_names(notebook)
     for name in parameters:
@@ -212,6 +288,32 @@ def _title(notebook: Any, path: Path) -> str:
     raise NotebookError(str(path), "has no title", "a first markdown cell that starts with '# '")
 
 
+def _printed(notebook: Any, folder: Path) -> Iterator[str]:
+    """What a reader sees of every cell, as Markdown; figures are written to `folder`."""
+    n_figures = 0
+    for cell in notebook.cells:
+        if SCREEN_ONLY in cell.metadata.get("tags", ()):
+            continue
+        if cell.cell_type == "markdown":
+            yield cell.source
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            image = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', data.get("text/html", ""))
+            if image:
+                n_figures += 1
+                (folder / f"figure-{n_figures}.svg").write_bytes(base64.b64decode(image[1]))
+                alt = re.search(r'alt="([^"]*)"', data["text/html"])
+                words = re.sub(r"[\[\]]", "", markup.unescape(alt[1])) if alt else ""
+                yield f"![{words}](figure-{n_figures}.svg)"
+            elif "text/markdown" in data:
+                yield data["text/markdown"]
+
+
+def _typst_text(words: str) -> str:
+    """`words` as a typst string."""
+    return json.dumps(words, ensure_ascii=False)
+
+
 def _page(title: str, body: str, footer: Mapping[str, str], toggle: str) -> str:
     from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 
@@ -232,11 +334,11 @@ def _page(title: str, body: str, footer: Mapping[str, str], toggle: str) -> str:
     return page
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

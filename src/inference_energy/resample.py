@@ -6,6 +6,8 @@ only how steady a run is, so what is resampled here are settings and cycles.
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -53,16 +55,49 @@ def setting_means(values: Floats, n_bootstrap: int, rng: np.random.Generator) ->
     n_settings, n_columns = values.shape
     n_cycles = np.isfinite(values).sum(axis=1)
     means = np.empty((n_bootstrap, n_settings))
-    step = max(1, _N_DRAWS_AT_ONCE // values.size)
+    step = max(1, _N_DRAWS_AT_ONCE // n_settings)
     for first in range(0, n_bootstrap, step):
-        n = min(step, n_bootstrap - first)
-        settings = rng.integers(n_settings, size=(n, n_settings))
+        settings = rng.integers(n_settings, size=(min(step, n_bootstrap - first), n_settings))
         counts = n_cycles[settings]
-        cycles = (rng.random((n, n_settings, n_columns)) * counts[..., None]).astype(int)
-        drawn = values[settings[..., None], cycles]
-        used = np.arange(n_columns) < counts[..., None]
-        means[first : first + n] = np.where(used, drawn, 0.0).sum(axis=2) / counts
+        total = np.zeros(settings.shape)
+        for column in range(n_columns):  # few settings have many cycles: the later columns are nearly empty
+            still = np.nonzero(counts > column)
+            drawn = (rng.random(still[0].size) * counts[still]).astype(int)
+            total[still] += values[settings[still], drawn]
+        means[first : first + len(settings)] = total / counts
     return means
+
+
+def smoothed(means: Floats, values: Floats, rng: np.random.Generator) -> Floats:
+    r"""Resampled means of settings, each moved a little on the logarithmic scale.
+
+    A resample never holds a value that was not measured, so plain percentile intervals of percentiles,
+    folds and CVs are too short with tens of settings. Each resampled value is therefore multiplied
+    by :math:`\exp(h z)`, *z* standard normal and :math:`h = 2 s / \sqrt n`, with *s* the standard
+    deviation of the logarithms of the *n* settings. The factor 2 was chosen by simulation
+    (``benchmarks/bootstrap_coverage.py``): with it, mean, CV and 95/5 fold of energies
+    like those of a campaign are covered at close to the nominal level from 60 settings on.
+
+    Parameters
+    ----------
+    means : ndarray, shape (n_bootstrap, n_settings)
+        From :func:`setting_means`; above 0.
+    values : ndarray, shape (n_settings, n_cycles)
+        What they were drawn from.
+
+    Returns
+    -------
+    ndarray, shape (n_bootstrap, n_settings)
+
+    References
+    ----------
+    Silverman and Young (1987), "The bootstrap: to smooth or not to smooth?", *Biometrika* 74,
+    469-479. Hesterberg (2015), "What teachers should know about the bootstrap", *The American
+    Statistician* 69, 371-386, section 3.
+    """
+    logs = np.log(np.nanmean(values, axis=1))
+    width = 2 * logs.std(ddof=1) / np.sqrt(logs.size)
+    return np.asarray(means * np.exp(width * rng.standard_normal(means.shape)))
 
 
 def interval(resamples: Floats, confidence: float) -> tuple[Floats, Floats]:
@@ -74,7 +109,13 @@ def interval(resamples: Floats, confidence: float) -> tuple[Floats, Floats]:
 def mean_over_settings(
     settings: ArrayLike, values: ArrayLike, confidence: float, n_bootstrap: int, rng: np.random.Generator
 ) -> tuple[float, float, float]:
-    """Mean over settings of the mean over their cycles, with the ends of its interval.
+    r"""Mean over settings of the mean over their cycles, with the ends of its interval.
+
+    The interval is the *expanded* percentile interval: with *n* settings the percentiles are not at
+    :math:`\alpha/2` but at :math:`\Phi(\sqrt{n/(n-1)}\, t_{\alpha/2, n-1})`, which makes up for
+    a resample's spread being too small by :math:`\sqrt{(n-1)/n}` and for few settings. Simulated
+    coverage at 95 % is 93 to 97 % from five settings on (two cycles; up to 99 % where settings do not
+    differ at all); with three it is about 90 %, with two 50 to 85 %: two settings tell little.
 
     Parameters
     ----------
@@ -86,10 +127,25 @@ def mean_over_settings(
     tuple of float
         Mean, lower and upper end. With a single setting the interval resamples its cycles only; with
         a single run it is missing.
+
+    References
+    ----------
+    Hesterberg (2015), "What teachers should know about the bootstrap", *The American Statistician*
+    69, 371-386, section 5.
     """
     matrix = by_setting(settings, values)
     estimate = float(np.nanmean(matrix, axis=1).mean())
     if np.isfinite(matrix).sum() < 2:
         return estimate, float("nan"), float("nan")
-    low, high = interval(setting_means(matrix, n_bootstrap, rng).mean(axis=1), confidence)
+    n = len(matrix) if len(matrix) > 1 else matrix.size
+    tail = NormalDist().cdf(np.sqrt(n / (n - 1)) * _student_quantile(0.5 * (1 - confidence), n - 1))
+    low, high = interval(setting_means(matrix, n_bootstrap, rng).mean(axis=1), 1 - 2 * tail)
     return estimate, float(low), float(high)
+
+
+def _student_quantile(probability: float, freedom: int) -> float:
+    r"""Quantile of Student's t: with :math:`t = \sqrt\nu \tan u`, *u* has a density as :math:`\cos^{\nu-1} u`."""
+    angle = np.linspace(-np.pi / 2, np.pi / 2, 20_001)
+    density = np.cos(angle) ** (freedom - 1)
+    below = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return float(np.sqrt(freedom) * np.tan(np.interp(probability, below / below[-1], angle)))

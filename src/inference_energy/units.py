@@ -70,6 +70,7 @@ RATIOS: dict[str, str] = {
     "pue": "power usage effectiveness",
     "confidence": "confidence level",
     "intraclass_correlation": "intraclass correlation",
+    "aicc": "corrected Akaike information criterion",
 }
 
 #: Names that number, place or identify rather than measure.

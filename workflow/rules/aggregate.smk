@@ -4,6 +4,7 @@
 rule aggregate:
     input:
         lambda wildcards: CAMPAIGNS[wildcards.campaign].aggregate_inputs(),
+        "config/hardware.yaml",
     output:
         expand(
             "<results>/{{campaign}}/tables/{table}.{ending}",

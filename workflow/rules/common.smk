@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from inference_energy import campaigns, config as study_config, provenance
+from inference_energy import campaigns, config as study_config, provenance, render
 from inference_energy.errors import StudyError
 from inference_energy.questions import QUESTIONS, RECORD_TABLES
 
@@ -32,7 +32,14 @@ for planned_campaign in CAMPAIGNS.values():
         )
 
 RESULTS = STUDY.results_dir
-NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
+# Every notebook, with the tables it loads.
+NOTEBOOKS = {
+    path.stem: render.loaded_tables(path) or [*RECORD_TABLES, *QUESTIONS]
+    for path in sorted(Path("notebooks").glob("*.ipynb"))
+}
+# Tables of published records that were audited (kept in git), and the pages that show them.
+AUDITED = sorted(path.as_posix() for path in Path(RESULTS).glob("audit-*/tables/*.parquet"))
+AUDIT_PAGES = {path.stem for path in Path("notebooks").glob("*.ipynb") if "policy.load_audit(" in path.read_text()}
 # For `--software-deployment-method conda`; without it, jobs run in the environment that Snakemake runs in.
 ENVIRONMENT = "../envs/inference-energy.yml"
 # The parent that runs are forked from ends with this process.

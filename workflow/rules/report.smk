@@ -1,5 +1,7 @@
 # Notebooks executed on a campaign's tables, rendered, and listed. A notebook is an input: editing it
-# makes its page again.
+# makes its page again. One page is also set for print.
+
+PRINTED = "14_policy_report"
 
 
 rule context:
@@ -24,7 +26,12 @@ rule context:
 
 rule page:
     input:
-        expand("<results>/{{campaign}}/tables/{table}.parquet", table=[*RECORD_TABLES, *QUESTIONS]),
+        lambda wildcards: expand(
+            "<results>/{campaign}/tables/{table}.parquet",
+            campaign=wildcards.campaign,
+            table=NOTEBOOKS[wildcards.notebook],
+        ),
+        lambda wildcards: AUDITED if wildcards.notebook in AUDIT_PAGES else [],
         "<results>/{campaign}/tables/about.json",
         "<results>/{campaign}/tables/context.json",
         notebook="notebooks/{notebook}.ipynb",
@@ -46,9 +53,29 @@ rule page:
         "inference-energy page {input.notebook} {params.folder} 2> >(tee {log} >&2)"
 
 
+rule pdf:
+    input:
+        "<results>/{campaign}/tables/about.json",
+        executed=f"<results>/{{campaign}}/notebooks/{PRINTED}.ipynb",
+    output:
+        f"<results>/{{campaign}}/report/{PRINTED}.pdf",
+    log:
+        f"<results>/{{campaign}}/logs/{PRINTED}_pdf.log",
+    conda:
+        ENVIRONMENT
+    params:
+        render=provenance.digest("render"),
+        folder=lambda wildcards: f"{RESULTS}/{wildcards.campaign}",
+    message:
+        "Setting the policy report on {wildcards.campaign} for print"
+    shell:
+        "inference-energy pdf {input.executed} {params.folder} 2> >(tee {log} >&2)"
+
+
 rule index:
     input:
-        expand("<results>/{{campaign}}/report/{notebook}.html", notebook=NOTEBOOKS),
+        rules.pdf.output,
+        pages=expand("<results>/{{campaign}}/report/{notebook}.html", notebook=NOTEBOOKS),
     output:
         "<results>/{campaign}/report/index.html",
     log:
@@ -60,4 +87,4 @@ rule index:
     message:
         "Listing the pages of {wildcards.campaign}"
     shell:
-        "inference-energy index {params.folder} {input} 2> >(tee {log} >&2)"
+        "inference-energy index {params.folder} {input.pages} 2> >(tee {log} >&2)"

@@ -69,6 +69,8 @@ def _settings(axes: Axes, place: int, row: pd.Series, points: pd.DataFrame, colo
     low, high = row["energy_p05_j_per_output_token"], row["energy_p95_j_per_output_token"]
     _range(axes, place - 0.26, settings.min(), settings.max(), folds[0], colour)
     _range(axes, place + 0.26, low, high, folds[1], colour, below=True)
+    quarters = [row["energy_p25_j_per_output_token"], row["energy_p75_j_per_output_token"]]
+    axes.plot(quarters, [place, place], color=colour, linewidth=14, alpha=0.2, solid_capstyle="butt", zorder=0)
     median = row["energy_p50_j_per_output_token"]
     axes.plot([median, median], [place - 0.2, place + 0.2], color="black", linewidth=2)
 

@@ -22,6 +22,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY, LIGHT = "#5a5a5a", "#d9d9d9"
 MARKERS, LINES = ("o", "s", "^", "D", "v", "P"), ("-", "--", "-.", ":")
+#: A raw run beside means and intervals.
+POINT: dict[str, Any] = {"alpha": 0.75, "markersize": 4.5, "markeredgewidth": 0}
 WIDTH_IN, TITLE_IN, CAPTION_IN = 8.0, 0.235, 0.155
 
 mpl.rcParams.update(
@@ -55,7 +57,9 @@ class Saved:
 
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.path.read_bytes()).decode("ascii")
-        return f'<img class="figure" alt="{html.escape(self.finding)}" src="data:image/svg+xml;base64,{data}">'
+        # its name is an anchor, so that other pages can lead here
+        words = html.escape(self.finding)
+        return f'<img class="figure" id="fig-{self.path.stem}" alt="{words}" src="data:image/svg+xml;base64,{data}">'
 
 
 def canvas(title: str, caption: str, height_in: float = 3.9, **grid: Any) -> tuple[Figure, np.ndarray]:
@@ -233,3 +237,31 @@ def error_bars(frame: pd.DataFrame, name: str) -> np.ndarray:
 def spread(n: int, width: float) -> np.ndarray:
     """Offsets that lay `n` points side by side without chance."""
     return np.zeros(n) if n < 2 else (np.arange(n) * 0.618034 % 1.0 - 0.5) * width
+
+
+def geometric_mean(values: pd.Series) -> float:
+    """Geometric mean."""
+    return float(np.exp(np.log(values.astype(float)).mean()))
+
+
+def key_above(grid: np.ndarray, palette: dict[str, str], marks: dict[str, tuple[str, str]]) -> None:
+    """Names of the series above the first panel; none where there is one series."""
+    if len(palette) < 2:
+        return
+    handles = [grid.ravel()[0].plot([], [], marks[name][0], color=palette[name], label=name)[0] for name in palette]
+    n_columns = 6 if max(map(len, palette)) < 14 else 4
+    room = "\n" * -(-len(palette) // n_columns)  # empty lines above the panels' names
+    for axes in grid[0]:
+        axes.set_title(room + axes.get_title(loc="left"), fontsize=10, loc="left")
+    key = grid.ravel()[0].legend(
+        handles=handles,
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        borderaxespad=1.9,
+        ncols=n_columns,
+        fontsize=8.5,
+        columnspacing=1.2,
+        handletextpad=0.2,
+    )
+    key.set_in_layout(False)

@@ -6,11 +6,11 @@ import pandas as pd
 
 from inference_energy.policy.energy import ENERGY
 from inference_energy.policy.evidence import Evidence
-from inference_energy.policy.studies import difference, partial
 from inference_energy.policy.wording import (
     Finding,
     bullets,
     counted,
+    difference,
     known,
     level,
     listed,
@@ -34,7 +34,7 @@ def anchors(evidence: Evidence) -> Finding:
     seen = f"{counted(rows['sitting'].nunique(), 'sitting')} and {counted(rows['gpu_uuid_hash'].nunique(), 'GPU')}"
     if by["same_gpu_largest_fraction"].isna().all() and by["between_gpus_cv"].isna().all():
         return Finding(
-            f"{counted(len(by), 'anchor setting')} measured once, over {seen}: nothing to compare yet.", partial(rows)
+            f"{counted(len(by), 'anchor setting')} measured once, over {seen}: nothing to compare yet.", _partial(rows)
         )
     bound = by[by["gpu_bound"].fillna(value=False).astype(bool)]
     repeated = bound[bound["verdict"] != "undecided"]
@@ -99,3 +99,11 @@ def _together(rows: pd.DataFrame) -> str:
 
 def _setting(row: pd.Series) -> str:
     return f"{row['model']} {row['precision']}, batch {row['batch_size']}"
+
+
+def _partial(runs: pd.DataFrame) -> str:
+    """How much there is behind a finding."""
+    once = int((runs.groupby(["study", "setting"])["cycle"].nunique() < 2).sum())
+    n = runs.groupby(["study", "setting"]).ngroups
+    left = "" if not once else ", all in one cycle only" if once == n else f", {once} of them in one cycle only"
+    return f"{counted(len(runs), 'run')} of {counted(n, 'setting')}{left}."

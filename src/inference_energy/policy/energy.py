@@ -31,6 +31,7 @@ ENERGY = "energy_j_per_output_token"
 def summary(evidence: Evidence) -> pd.DataFrame:
     """Rows of `energy_summary` for the study with most settings, one per model (and 'all' for several)."""
     rows = evidence.energy_summary
+    rows = rows[rows["accounting"] == "taking_part_gross"]
     if rows.empty:
         return rows
     study = "batching" if "batching" in set(rows["study"]) else row_with(rows, "n_settings")["study"]

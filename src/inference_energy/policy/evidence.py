@@ -62,6 +62,9 @@ class Assumptions:
     pue: Fact
     grids: tuple[Fact, ...]
     appliances: tuple[Fact, ...]
+    pues: tuple[Fact, ...]
+    household: Fact
+    requests: tuple[Fact, ...]
     n_response_tokens: int
     confidence: float
     notes: tuple[Note, ...]
@@ -79,7 +82,29 @@ class About:
     versions: Mapping[str, str]
 
 
-@dataclass(frozen=True)
+class NotLoaded:
+    """Stands for a table that a page did not ask for; any use of it says so."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("__"):  # Python itself asks for these, as when copying
+            raise AttributeError(attribute)
+        raise AnalysisError(
+            f"table {self._name}",
+            "the page uses it and did not load it",
+            "every table in the third argument of policy.load: the workflow makes those first",
+        )
+
+    def __getitem__(self, key: object) -> Any:
+        return self.__getattr__("loc")
+
+    def __len__(self) -> int:
+        return len(self.__getattr__("index"))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """All a notebook shows of one campaign."""
 
@@ -93,15 +118,43 @@ class Evidence:
     samples: pd.DataFrame
     warnings: pd.DataFrame
     campaign_quality: pd.DataFrame
+    boundaries: pd.DataFrame
     energy_summary: pd.DataFrame
+    published_spread: pd.DataFrame
+    variance_split: pd.DataFrame
+    smallest_effects: pd.DataFrame
     variability: pd.DataFrame
     batch_curve: pd.DataFrame
+    batch_knee: pd.DataFrame
+    level_ratio: pd.DataFrame
+    decoding_equivalence: pd.DataFrame
+    decoding_trend: pd.DataFrame
     equivalence: pd.DataFrame
     device_checks: pd.DataFrame
     qualifications: pd.DataFrame
     sittings: pd.DataFrame
+    effects: pd.DataFrame
+    factor_ranking: pd.DataFrame
+    adjusted_runs: pd.DataFrame
+    grid_models: pd.DataFrame
+    grid_left_out: pd.DataFrame
+    grid_prediction: pd.DataFrame
+    grid_folds: pd.DataFrame
     anchors: pd.DataFrame
+    audit_own: pd.DataFrame
     interference: pd.DataFrame
+    claims: pd.DataFrame
+    utilisation: pd.DataFrame
+    throughput: pd.DataFrame
+    pareto: pd.DataFrame
+    explained: pd.DataFrame
+    accountings: pd.DataFrame
+    parallelism: pd.DataFrame
+    traffic: pd.DataFrame
+    scenarios: pd.DataFrame
+    cost_range: pd.DataFrame
+    benchmark_gap: pd.DataFrame
+    published_appliances: pd.DataFrame
 
     @property
     def ok(self) -> pd.DataFrame:
@@ -125,7 +178,7 @@ class Evidence:
         return "; ".join(METHODS.get(method, f"energy method {method}") for method in self.methods) or "no energies"
 
 
-def load(results: str | Path, campaign: str) -> Evidence:
+def load(results: str | Path, campaign: str, names: Iterable[str] | None = None) -> Evidence:
     """Read everything a notebook shows of `campaign`.
 
     Parameters
@@ -134,11 +187,13 @@ def load(results: str | Path, campaign: str) -> Evidence:
         Folder of all results.
     campaign : str
         Folder below it.
+    names : iterable of str, optional
+        Tables to read; all unless given. Using another one raises.
 
     Raises
     ------
     AnalysisError
-        If the campaign has no tables yet, or one of them is missing or of other columns.
+        If the campaign has no tables yet, a name is no table, or a table is missing or of other columns.
     """
     folder = Path(results) / campaign / "tables"
     if not (folder / "runs.parquet").exists():
@@ -148,7 +203,10 @@ def load(results: str | Path, campaign: str) -> Evidence:
             "the tables that aggregate and analyse write",
             "In the repository's root run: make study",
         )
-    frames = {name: tables.read(name, folder) for name in tables.TABLES if name in Evidence.__dataclass_fields__}
+    fields = [name for name in tables.TABLES if name in Evidence.__dataclass_fields__]
+    wanted = fields if names is None else list(names)
+    frames: dict[str, Any] = {name: NotLoaded(name) for name in fields}
+    frames |= {name: tables.read(name, folder) for name in wanted}
     return Evidence(
         about=read_about(folder / "about.json"),
         assumptions=read_assumptions(folder / "context.json"),
@@ -172,16 +230,16 @@ def read_about(path: Path) -> About:
 def read_assumptions(path: Path) -> Assumptions:
     """Read ``context.json``: the report's choices, the context's facts and the gathered notes.
 
-    Its keys are those of the configuration: ``grid``, ``price``, ``pue`` (names), ``n_response_tokens``,
+    Its keys are those of the configuration: ``grid``, ``price``, ``pue``, ``household`` (names), ``n_response_tokens``,
     ``confidence``, ``context`` (``carbon_g_per_kwh``, ``price_eur_per_kwh``, ``pue``,
-    ``appliance_energy_j``; each name to ``value, unit, source, year``) and ``notes``.
+    ``appliance_energy_j``, ``household_yearly_energy_kwh``, ``n_requests_per_day``; each name to ``value, unit, source, year``) and ``notes``.
 
     Raises
     ------
     AnalysisError
         If the file is missing, a key is missing or unknown, or a name has no fact.
     """
-    content = _read(path, {"grid", "price", "pue", "n_response_tokens", "confidence", "context", "notes"})
+    content = _read(path, {"grid", "price", "pue", "household", "n_response_tokens", "confidence", "context", "notes"})
     facts = {
         kind: {name: Fact(name, **fact) for name, fact in named.items()} for kind, named in content["context"].items()
     }
@@ -191,6 +249,9 @@ def read_assumptions(path: Path) -> Assumptions:
         pue=_chosen(facts, "pue", content["pue"], path),
         grids=tuple(facts["carbon_g_per_kwh"].values()),
         appliances=tuple(facts["appliance_energy_j"].values()),
+        pues=tuple(facts["pue"].values()),
+        household=_chosen(facts, "household_yearly_energy_kwh", content["household"], path),
+        requests=tuple(facts["n_requests_per_day"].values()),
         n_response_tokens=content["n_response_tokens"],
         confidence=content["confidence"],
         notes=tuple(Note(**note) for note in content["notes"]),
@@ -275,6 +336,12 @@ def _chosen(facts: dict[str, dict[str, Fact]], kind: str, name: str, path: Path)
 def _read(path: Path, keys: set[str]) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if "grid" in content and "household" not in content:  # TRANSITION: goes when contexts are made anew
+            content["household"] = "France"
+            content["context"] |= {
+                "household_yearly_energy_kwh": {"France": {"value": 4255, "unit": "kWh", "source": "", "year": 2025}},
+                "n_requests_per_day": {"example": {"value": 1e6, "unit": "requests", "source": "", "year": 2026}},
+            }
     except FileNotFoundError:
         raise AnalysisError(str(path), "no such file", "", "Make it: snakemake --cores all") from None
     if set(content) != keys:

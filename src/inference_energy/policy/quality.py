@@ -350,3 +350,24 @@ def device_proof(evidence: Evidence) -> Finding:
         f" {percent(at_work)} of the GPUs that take part held a process of the run.",
         f"{counted(n_visible, 'GPU')} visible in all, {n_used} took part.{spare}",
     )
+
+
+def study_state(evidence: Evidence) -> Prose:
+    """What there is of every study: settings, cycles, and runs without numbers."""
+    lines = []
+    for study, question in evidence.about.studies.items():
+        rows = evidence.runs[evidence.runs["study"] == study]
+        if rows.empty:
+            lines.append(f"- **{study}**: {question} Nothing is measured yet.")
+            continue
+        ok = rows[rows["status"] == "ok"]
+        twice = int((ok.drop_duplicates(["setting", "cycle"])["setting"].value_counts() > 1).sum())
+        without = rows[rows["status"] != "ok"].groupby("status").size()
+        lost = (
+            "; without numbers: " + listed([f"{n} {status}" for status, n in without.items()]) if len(without) else ""
+        )
+        lines.append(
+            f"- **{study}**: {question} {counted(ok['setting'].nunique(), 'setting')} with numbers,"
+            f" {f'{twice} of them in several cycles' if twice else 'in one cycle'}{lost}."
+        )
+    return Prose("\n".join(lines) or "No study is named.")

@@ -157,6 +157,13 @@ def change(ratio: float, more: str = "rises", less: str = "falls") -> str:
     return f"{more} {fold(ratio)}" if ratio > 1 else f"{less} {fold(1 / ratio)}"
 
 
+def difference(ratio: float) -> str:
+    """``3.1 % more``, ``2 % less``, ``2.5×``."""
+    if ratio >= 2:
+        return fold(ratio)
+    return f"{percent(abs(ratio - 1))} {'more' if ratio >= 1 else 'less'}"
+
+
 def bullets(points: Sequence[str]) -> str:
     """A Markdown list, set off from what precedes it."""
     return "\n\n" + "\n".join(f"- {point}" for point in points)

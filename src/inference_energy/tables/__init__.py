@@ -11,16 +11,14 @@ from pathlib import Path
 import pandas as pd
 
 from inference_energy.errors import AnalysisError
-from inference_energy.tables import answers, audits, claims, effects, levers, measured, serving, speed, spread
+from inference_energy.tables import answers, audits, claims, effects, levers, measured, report, serving, speed, spread
 from inference_energy.tables.answers import (
     ANCHORS,
     BATCH_CURVE,
     CAMPAIGN_QUALITY,
-    ENERGY_SUMMARY,
     EQUIVALENCE,
     INTERFERENCE,
     SITTINGS,
-    VARIABILITY,
 )
 from inference_energy.tables.columns import BOOLEAN, FLOAT, INTEGER, STRING, Column, Table
 from inference_energy.tables.measured import (
@@ -37,6 +35,7 @@ from inference_energy.tables.measured import (
     WARNINGS,
     WINDOWS,
 )
+from inference_energy.tables.spread import ENERGY_SUMMARY, VARIABILITY
 
 __all__ = [
     "ANCHORS",
@@ -75,7 +74,7 @@ __all__ = [
 #: Every table by name.
 TABLES: dict[str, Table] = {
     table.name: table
-    for topic in (measured, answers, spread, effects, levers, serving, speed, claims, audits)
+    for topic in (measured, answers, spread, effects, levers, serving, speed, claims, audits, report)
     for table in topic.TABLES
 }
 

@@ -1,4 +1,4 @@
-"""Tables of the method and of a first look: quality, spread, batch size, equivalence."""
+"""Tables of the method and of a first look: quality, batch size, equivalence."""
 
 from __future__ import annotations
 
@@ -83,40 +83,6 @@ CAMPAIGN_QUALITY = Table(
         text("warnings_by_code", "number of warnings of each code"),
         text("source_sha256", "versions of the package's source that measured"),
         text("config_sha256", "versions of the resolved campaign that were measured"),
-    ),
-)
-
-_GROUP = (text("study", "study"), text("model", "model, or 'all'"))
-
-ENERGY_SUMMARY = Table(
-    "energy_summary",
-    "a study and model",
-    (
-        *_GROUP,
-        integer("n_settings", "settings"),
-        integer("n_runs", "runs"),
-        *with_interval("energy_mean_j_per_output_token", "mean over settings of the cycles' mean"),
-        *with_interval("energy_sd_j_per_output_token", "standard deviation between settings"),
-        *with_interval("cv", "standard deviation over mean, between settings"),
-        *with_interval("energy_p05_j_per_output_token", "5th percentile"),
-        *with_interval("energy_p25_j_per_output_token", "25th percentile"),
-        *with_interval("energy_p50_j_per_output_token", "median"),
-        *with_interval("energy_p75_j_per_output_token", "75th percentile"),
-        *with_interval("energy_p95_j_per_output_token", "95th percentile"),
-        *with_interval("max_over_min_fold", "largest over smallest setting"),
-        *with_interval("p95_over_p5_fold", "95th over 5th percentile"),
-    ),
-)
-
-VARIABILITY = Table(
-    "variability",
-    "a component of the variance of log energy per output token",
-    (
-        text("study", "study"),
-        text("component", "setting, cycle or window"),
-        integer("n_levels", "settings, runs or windows"),
-        *with_interval("cv", "square root of the component's variance of the logarithm: about a CV"),
-        *with_interval("variance_fraction", "share of the total"),
     ),
 )
 
@@ -205,4 +171,4 @@ INTERFERENCE = Table(
     ),
 )
 
-TABLES = (SITTINGS, CAMPAIGN_QUALITY, ENERGY_SUMMARY, VARIABILITY, BATCH_CURVE, EQUIVALENCE, ANCHORS, INTERFERENCE)
+TABLES = (SITTINGS, CAMPAIGN_QUALITY, BATCH_CURVE, EQUIVALENCE, ANCHORS, INTERFERENCE)
