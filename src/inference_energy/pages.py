@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from inference_energy import __version__, policy, provenance
+from inference_energy import __version__, provenance
 from inference_energy.config import Analysis, Report, ResolvedCampaign
 from inference_energy.facts import read_context
 from inference_energy.records import Record, write_text_atomically
@@ -43,12 +43,11 @@ def write_about(resolved: ResolvedCampaign, records: Sequence[Record], path: Pat
 
 def write_context(analysis: Analysis, report: Report, config_dir: Path, root: Path, path: Path) -> None:
     """What the report assumes, with every ``ASSUME:`` and ``SOURCE:`` note of the project."""
-    noted = [*sorted((root / "src").rglob("*.py")), *sorted(config_dir.rglob("*.yaml"))]
     content = {
         **report.model_dump(),
         "confidence": analysis.confidence,
         "context": read_context(config_dir / "context.yaml").model_dump(mode="json"),
-        "notes": policy.gather_notes(root, noted),
+        "notes": provenance.notes(root),
     }
     _write(path, content)
 

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -52,6 +53,33 @@ def commit() -> tuple[str | None, bool | None]:
     except (OSError, subprocess.CalledProcessError):
         return None, None
     return head, bool(status.strip())
+
+
+def notes(root: Path) -> list[dict[str, str]]:
+    """Every ``ASSUME:`` and ``SOURCE:`` comment in the sources and the configuration below `root`, and its file.
+
+    A note ends at a line that is no comment, at an empty one, or at the next note. Lines are not
+    numbered: an edit elsewhere in a file changes no note, and so repeats no page.
+
+    Returns
+    -------
+    list of dict
+        ``kind``, ``where`` (path below `root`) and ``text``, as ``context.json`` keeps them.
+    """
+    found: list[dict[str, str]] = []
+    for path in sorted([*(root / "config").rglob("*.yaml"), *(root / "src").rglob("*.py")]):
+        open_note: dict[str, str] | None = None
+        for line in path.read_text(encoding="utf-8").splitlines():
+            begun = re.search(r"#\s*(ASSUME|SOURCE):\s*(.+)", line)
+            goes_on = re.fullmatch(r"\s*#:?\s*(\S.*)", line)
+            if begun:
+                open_note = {"kind": begun[1], "where": path.relative_to(root).as_posix(), "text": begun[2].strip()}
+                found.append(open_note)
+            elif goes_on and open_note:
+                open_note["text"] += " " + goes_on[1].strip()
+            else:
+                open_note = None
+    return found
 
 
 @functools.cache

@@ -72,7 +72,6 @@ QUESTIONS: dict[str, Question] = {
     ),
     "variance_split": Question("analyse.variance_split", ("runs", "windows", "boundaries"), ("confidence",)),
     "smallest_effects": Question("analyse.smallest_effects", ("variance_split",), ()),
-    "variability": Question("analyse.variability", ("windows",), _BOOTSTRAP),
     "batch_curve": Question("analyse.batch_curve", ("runs",), _BOOTSTRAP),
     "batch_knee": Question("analyse.batch_knee", ("runs",), _BOOTSTRAP),
     "level_ratio": Question("analyse.level_ratio", ("runs",), _BOOTSTRAP),

@@ -83,9 +83,7 @@ ROOMS = {
     "policy": _room("errors units tables analyse verdicts", "says tables and results in words"),
     "render": _room("errors", "executes notebooks, and knows nothing of their content"),
     "questions": _room("errors tables analyse", "names the analyses for the workflow; imports them only to run them"),
-    "pages": _room(
-        "errors units validation facts config records provenance policy", "what pages say besides the tables"
-    ),
+    "pages": _room("errors units validation facts config records provenance", "what pages say besides the tables"),
     "budget": _room("", "runs any command for a stated time", "psutil"),
     "history": _room("errors units validation facts factors config", "reads of records what planning needs"),
     "planner": _room(
@@ -301,7 +299,7 @@ def test_a_forbidden_import_is_seen(module: str, source: str, words: str) -> Non
         ("resample", "import math\nimport numpy as np"),
         (
             "figures.curves",
-            "from inference_energy.figures.style import save\nfrom inference_energy.analyse import variability",
+            "from inference_energy.figures.style import save\nfrom inference_energy.analyse import batch_curve",
         ),
         (
             "analyse.effects",

@@ -367,20 +367,6 @@ def frames() -> dict[str, pd.DataFrame]:
         "campaign_quality": _quality(len(runs)),
         "energy_summary": _summary(),
         "warnings": [{**runs[3], "code": "counter_power_disagree", "value": 0.031, "detail": "window 2: 3.1 %"}],
-        "variability": [
-            {
-                "study": "batching",
-                "component": component,
-                "n_levels": n,
-                **with_interval("cv", cv, 0.3),
-                **with_interval("variance_fraction", share, 0.1),
-            }
-            for component, n, cv, share in (
-                ("setting", 28, 1.24, 0.9996),
-                ("cycle", 56, 0.01, 0.0001),
-                ("window", 280, 0.0158, 0.0003),
-            )
-        ],
         "batch_curve": _curve(),
         "equivalence": _equivalence(),
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from drawn_campaign import BATCHES, frames, joules, local_frames
+from drawn_campaign import frames, joules, local_frames
 from matplotlib.figure import Figure
 
 from inference_energy import figures
@@ -23,13 +23,13 @@ def made() -> dict[str, pd.DataFrame]:
 
 
 def _all(made: dict[str, pd.DataFrame]) -> dict[str, Figure]:
-    study = {name: made[name][made[name]["study"] == "batching"] for name in ("runs", "energy_summary", "variability")}
+    study = {name: made[name][made[name]["study"] == "batching"] for name in ("runs", "energy_summary")}
     factor = made["equivalence"][made["equivalence"]["factor"] == "launcher"]
     samples = made["samples"][made["samples"]["cycle"] == 1]
     intervals = made["intervals"][
         made["intervals"]["setting"].isin(samples["setting"]) & (made["intervals"]["cycle"] == 1)
     ]
-    curve, words = made["batch_curve"], (TITLE, CAPTION)
+    words = (TITLE, CAPTION)
     uses = pd.DataFrame(
         {"name": ["a", "b", "kettle"], "kind": ["response", "response", "appliance"], "energy_j": [20.0, 2000.0, 4e5]}
     ).assign(energy_j_low=[19.0, 1900.0, None], energy_j_high=[21.0, 2100.0, None])
@@ -40,10 +40,6 @@ def _all(made: dict[str, pd.DataFrame]) -> dict[str, Figure]:
         "window_spread": figures.window_spread(made["runs"], *words),
         "trace": figures.trace(samples, intervals, *words),
         "distribution": figures.distribution(study["runs"], study["energy_summary"], *words),
-        "batch_curve": figures.batch_curve(curve, study["runs"], *words),
-        "throughput": figures.throughput(curve, study["runs"], *words),
-        "energy_against_throughput": figures.energy_against_throughput(curve, study["runs"], *words),
-        "variance": figures.variance(study["variability"], *words),
         "warm_up": figures.warm_up(made["iterations"], *words),
         "equivalence": figures.equivalence(factor, made["runs"], *words),
         "response": figures.response(uses, *words),
@@ -71,34 +67,10 @@ def test_every_axis_is_labelled(drawn: dict[str, Figure]) -> None:
 
 
 def test_units_stand_on_the_axes(drawn: dict[str, Figure]) -> None:
-    axes = drawn["batch_curve"].axes[0]
-    assert axes.get_ylabel() == "Energy per output token (J)"
-    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    axes = drawn["distribution"].axes[0]
+    assert axes.get_xlabel().startswith("Energy per output token (J)")
+    assert axes.get_xscale() == "log"
     assert drawn["trace"].axes[0].get_ylabel() == "Power (W)"
-
-
-def test_batch_sizes_are_the_ticks(drawn: dict[str, Figure]) -> None:
-    assert list(drawn["batch_curve"].axes[0].get_xticks()) == list(BATCHES)
-
-
-def test_every_run_is_a_point_of_the_batch_curve(drawn: dict[str, Figure], made: dict[str, pd.DataFrame]) -> None:
-    points = [line for axes in drawn["batch_curve"].axes for line in axes.lines if line.get_markersize() == 2.5]
-    heights = np.sort(np.concatenate([line.get_ydata() for line in points]))
-    runs = made["runs"]
-    expected = np.sort(runs[runs["study"] == "batching"]["energy_j_per_output_token"].to_numpy(float))
-    np.testing.assert_allclose(heights, expected, rtol=1e-12)
-
-
-def test_curves_are_named_at_their_ends(drawn: dict[str, Figure]) -> None:
-    for axes, size in zip(drawn["batch_curve"].axes, (1, 3), strict=True):
-        assert axes.get_title(loc="left") == f"llama-3.2-{size}b"
-        assert {text.get_text() for text in axes.texts} == {"float16", "float32"}
-
-
-def test_labels_at_the_ends_keep_apart(drawn: dict[str, Figure]) -> None:
-    heights = sorted(text.xyann[1] for text in drawn["batch_curve"].axes[0].texts)
-    assert min(np.diff(heights)) >= 0.075 - 1e-9
-    assert heights[-1] <= 1.0
 
 
 def test_warm_up_shows_measured_and_warm_up_iterations_apart(drawn: dict[str, Figure]) -> None:
@@ -127,12 +99,9 @@ def test_nothing_to_draw_gives_a_sentence_instead(made: dict[str, pd.DataFrame])
         figures.trace(local["samples"], local["intervals"], said, CAPTION),
         figures.warm_up(local["iterations"], said, CAPTION),
         figures.equivalence(local["equivalence"], local["runs"], said, CAPTION),
-        figures.batch_curve(local["batch_curve"].iloc[:0], local["runs"], said, CAPTION),
         figures.distribution(local["runs"], local["energy_summary"].iloc[:0], said, CAPTION),
-        figures.variance(local["variability"].iloc[:0], said, CAPTION),
         figures.time_use(local["campaign_quality"].iloc[:0], said, CAPTION),
         figures.window_spread(local["runs"].iloc[:0], said, CAPTION),
-        figures.energy_against_throughput(local["batch_curve"].iloc[:0], local["runs"], said, CAPTION),
         figures.response(pd.DataFrame({"name": [], "kind": [], "energy_j": []}), said, CAPTION),
     ):
         assert said in _words(figure)[0]
@@ -143,14 +112,14 @@ def test_saving_twice_gives_the_same_bytes(made: dict[str, pd.DataFrame], tmp_pa
     for folder in ("a", "b"):
         for name, figure in _all(made).items():
             figures.save(figure, made["batch_curve"], tmp_path / folder, name)
-    for name in ("batch_curve", "distribution", "warm_up", "counter"):
+    for name in ("distribution", "warm_up", "counter"):
         assert (tmp_path / "a" / f"{name}.svg").read_bytes() == (tmp_path / "b" / f"{name}.svg").read_bytes()
 
 
 def test_a_figure_is_saved_with_its_table_and_shown_with_its_finding(
     drawn: dict[str, Figure], made: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
-    saved = figures.save(drawn["batch_curve"], made["batch_curve"], tmp_path, "batch")
+    saved = figures.save(drawn["warm_up"], made["batch_curve"], tmp_path, "batch")
     svg = saved.path.read_text(encoding="utf-8")
     assert "<dc:date>" not in svg
     back = pd.read_csv(tmp_path / "batch.csv")

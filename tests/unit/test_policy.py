@@ -9,7 +9,7 @@ from typing import get_args
 
 import pandas as pd
 import pytest
-from drawn_campaign import BATCHES, CONTEXT, frames, joules, local_frames, write
+from drawn_campaign import CONTEXT, frames, joules, local_frames, write
 
 from inference_energy import policy
 from inference_energy.errors import AnalysisError
@@ -52,12 +52,6 @@ ABOUT_A_CAMPAIGN = [
     policy.interference,
     policy.study_state,
     policy.soundness,
-    policy.distribution,
-    policy.summary_table,
-    policy.batch_size,
-    policy.throughput,
-    policy.energy_against_throughput,
-    policy.variance,
     policy.warm_up,
     policy.launcher,
     policy.headlines,
@@ -149,34 +143,6 @@ def test_far_apart_values_take_a_prefix_each() -> None:
     assert wording.span(22.4, 2800.0, "J") == "22.4 J to 2.80 kJ"
 
 
-def test_the_fold_of_a_title_is_that_of_the_table(pilot: policy.Evidence) -> None:
-    largest, smallest = joules("llama-3.2-3b", "float32", 1), joules("llama-3.2-1b", "float16", 64)
-    assert f"{largest / smallest:.0f}× for all models together" in policy.distribution(pilot).title
-
-
-def test_energy_falls_with_batch_size_by_the_constructed_factor(pilot: policy.Evidence) -> None:
-    falls = f"falls {(1 + 0.02) / (1 / 64 + 0.02):.0f}× in every model and precision"
-    assert policy.batch_size(pilot).title == f"From batch 1 to 64 the energy of an output token {falls}."
-
-
-def test_energy_that_rises_is_said_to_rise(pilot: policy.Evidence) -> None:
-    turned = pilot.batch_curve.copy()
-    turned["batch_size"] = turned["batch_size"].map(dict(zip(BATCHES, reversed(BATCHES), strict=True)))
-    seen = dataclasses.replace(pilot, batch_curve=turned)
-    title = policy.batch_size(seen).title
-    assert "rises 29×" in title
-    assert "falls" not in title
-
-
-def test_a_mixed_picture_names_both_directions(pilot: policy.Evidence) -> None:
-    mixed = pilot.batch_curve.copy()
-    one = (mixed["model"] == "llama-3.2-1b") & (mixed["precision"] == "float16")
-    mixed.loc[one & (mixed["batch_size"] == 64), "energy_j_per_output_token"] = 2 * joules("llama-3.2-1b", "float16", 1)
-    title = policy.batch_size(dataclasses.replace(pilot, batch_curve=mixed)).title
-    assert "falls 29×" in title
-    assert "rises 2.0× for llama-3.2-1b float16" in title
-
-
 def test_a_million_tokens(pilot: policy.Evidence) -> None:
     made = policy.million_tokens(pilot)
     cheapest = made.iloc[0]
@@ -263,13 +229,6 @@ def test_sentences_hold_no_missing_values(pilot: policy.Evidence, local: policy.
         assert not {"nan", "<na>", "none", "unknown"} & set(said.lower().replace("(", " ").split())
 
 
-def test_single_cycles_have_no_interval_and_say_so(pilot: policy.Evidence) -> None:
-    curve = pilot.batch_curve.copy()
-    curve[[name for name in curve if name.endswith(("_low", "_high"))]] = float("nan")
-    said = str(policy.batch_size(dataclasses.replace(pilot, batch_curve=curve)))
-    assert "no interval" in said
-
-
 def test_tables_that_do_not_exist_yet_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(AnalysisError, match="make study"):
         policy.load(tmp_path, "h200-pilot")
@@ -285,40 +244,10 @@ def test_context_with_an_unknown_key_or_name_is_refused(tmp_path: Path) -> None:
         policy.read_assumptions(path)
 
 
-def test_notes_are_gathered_with_their_place(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text(
-        "x = 1  # ASSUME: rest power is idle power,\n# as seen in the traces.\ny = 2\n# no note\n# SOURCE: a paper\n",
-        encoding="utf-8",
-    )
-    assert policy.gather_notes(tmp_path, [tmp_path / "a.py"]) == [
-        {"kind": "ASSUME", "where": "a.py:1", "text": "rest power is idle power, as seen in the traces."},
-        {"kind": "SOURCE", "where": "a.py:5", "text": "a paper"},
-    ]
-
-
-def test_curves_over_different_batch_sizes_are_not_compared(pilot: policy.Evidence) -> None:
-    curve = pilot.batch_curve
-    short = (curve["precision"] == "float16") & (curve["batch_size"] > 2)
-    title = policy.batch_size(dataclasses.replace(pilot, batch_curve=curve[~short])).title
-    assert title.startswith("From batch 1 to 64 the energy of an output token falls 29×")
-    assert "2 other curves span less" in title
-    apart = curve[~short & ~((curve["precision"] == "float32") & (curve["batch_size"] < 4))]
-    title = policy.batch_size(dataclasses.replace(pilot, batch_curve=apart)).title
-    assert "float32, batch 4 to 64" in title  # the widest, named with its own range
-    assert f"falls {(1 / 4 + 0.02) / (1 / 64 + 0.02):.1f}×" in title
-
-
 def test_quantised_weights_are_named(pilot: policy.Evidence) -> None:
     assert "No weights were quantised" in policy.measured(pilot)
     half = pilot.runs[pilot.runs["precision"] == "float16"]
     assert "LLM.int8" in policy.measured(dataclasses.replace(pilot, runs=half.assign(precision="int8")))
-
-
-def test_a_variance_that_one_cycle_cannot_split_is_not_called_unknown(pilot: policy.Evidence) -> None:
-    split = pilot.variability.assign(variance_fraction=float("nan"))
-    said = policy.variance(dataclasses.replace(pilot, variability=split))
-    assert said.title.startswith("Not measured in this campaign yet")
-    assert "unknown" not in str(said)
 
 
 def test_every_warning_has_its_words() -> None:

@@ -40,8 +40,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, archive: Path, archived: t
     for name in FILES:
         shutil.copy(archive / name, copy / name)
     n_notebooks = len(list((ROOT / "notebooks").glob("*.ipynb")))
-    follows = {"aggregate": 1, "check": 1, "analyse": len(QUESTIONS), "context": 1, "page": n_notebooks, "index": 1}
-    assert planned(made.snakemake(*archived)) == {**follows, "all": 1}
+    follows = {"aggregate": 1, "check": 1, "analyse": len(QUESTIONS), "context": 1, "page": n_notebooks, "pdf": 1}
+    assert planned(made.snakemake(*archived)) == {**follows, "index": 1, "all": 1}
     return made
 
 
@@ -61,10 +61,9 @@ def test_the_readme_says_what_the_archive_says(project: Project, results: Path) 
     if results.name == "h200":
         quality = tables.read("campaign_quality", results / "tables").iloc[-1]
         assert f"{quality['n_runs']} of {quality['n_planned_runs']} planned runs" in " ".join(told.split())
-        return
-    told = told.partition("<!-- results -->\n")[2].partition("\n<!-- /results -->")[0]
-    found = str(policy.headlines(policy.load(results.parent, results.name)))
-    assert told == found, "README.md is out of date: inference-energy headlines results/h200-pilot"
+        told = told.partition("<!-- results -->\n")[2].partition("\n<!-- /results -->")[0]
+        found = str(policy.headlines(policy.load(results.parent, results.name)))
+        assert told == found, "README.md is out of date: inference-energy headlines results/h200"
 
 
 def test_the_committed_pages_are_the_ones_the_archive_gives(project: Project, results: Path, archive: Path) -> None:
@@ -73,6 +72,8 @@ def test_the_committed_pages_are_the_ones_the_archive_gives(project: Project, re
         assert without_versions(made) == without_versions(page.read_text(encoding="utf-8")), (
             f"{page} is out of date: snakemake --cores all, then commit it"
         )
+    for page in (archive / "report").glob("*.pdf"):
+        assert page.read_bytes() == (results / "report" / page.name).read_bytes(), f"{page} is out of date"
 
 
 def without_versions(page: str) -> str:

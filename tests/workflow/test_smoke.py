@@ -13,9 +13,12 @@ import pytest
 from workflow_project import ROOT, SMOKE, Project, planned
 
 from inference_energy.questions import QUESTIONS
+from inference_energy.render import loaded_tables
 
 pytestmark = pytest.mark.slow
-REPORT = {"context": 1, "page": len(list((ROOT / "notebooks").glob("*.ipynb"))), "index": 1, "all": 1}
+NOTEBOOKS = {path.stem: loaded_tables(path) for path in (ROOT / "notebooks").glob("*.ipynb")}
+PAGES = {"page": len(NOTEBOOKS), "pdf": 1, "index": 1, "all": 1}
+REPORT = {"context": 1, **PAGES}
 FOLLOWS = {"aggregate": 1, "check": 1, "analyse": len(QUESTIONS), **REPORT}
 SMOKE_ALONE = ("--configfile", str(SMOKE))
 
@@ -81,8 +84,8 @@ def test_a_changed_parameter_repeats_what_follows(project: Project, option: str,
     ("path", "added", "repeated"),
     [
         ("notebooks/03_method.ipynb", "\n", {"page": 1, "index": 1, "all": 1}),
-        ("src/inference_energy/analyse/variability.py", "# A comment.\n", {"analyse": 1, **REPORT}),
-        ("src/inference_energy/measure/steady.py", "# A comment.\n", REPORT),  # its notes may have changed
+        ("src/inference_energy/measure/steady.py", "# A comment.\n", {}),
+        ("src/inference_energy/measure/steady.py", "# ASSUME: something.\n", REPORT),
     ],
 )
 def test_a_changed_source_repeats_what_follows(
@@ -95,6 +98,25 @@ def test_a_changed_source_repeats_what_follows(
         assert planned(project.snakemake(*SMOKE_ALONE, "--dry-run")) == repeated
     finally:
         source.write_text(before)
+
+
+@pytest.mark.parametrize("question", ["variance_split", "level_ratio", "anchors"])
+def test_an_edited_analysis_repeats_what_depends_on_it(project: Project, question: str) -> None:
+    """Its table, the tables made from that, and the pages that load one of them; nothing else."""
+    repeated = {question}
+    for name, asked in QUESTIONS.items():  # a question stands after those whose tables it reads
+        repeated |= {name} if repeated & set(asked.inputs) else set()
+    pages = [page for page, loaded in NOTEBOOKS.items() if repeated & set(loaded or QUESTIONS)]
+    assert 0 < len(pages) < len(NOTEBOOKS)
+    expected = {"analyse": len(repeated), "page": len(pages), "index": 1, "all": 1}
+    source = project.folder / "src" / "inference_energy" / "analyse" / f"{question}.py"
+    before = source.read_text()
+    source.write_text(before + "# A comment.\n")
+    try:
+        made = planned(project.snakemake(*SMOKE_ALONE, "--dry-run"))
+    finally:
+        source.write_text(before)
+    assert made == expected | ({"pdf": 1} if "14_policy_report" in pages else {})
 
 
 def test_a_deleted_record_is_measured_again_and_no_other(project: Project, results: Path) -> None:

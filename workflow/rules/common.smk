@@ -1,5 +1,6 @@
 # What all rules share: the validated configuration, the campaigns it names, paths and wildcards.
 import gc
+import hashlib
 import json
 import os
 import re
@@ -37,6 +38,8 @@ NOTEBOOKS = {
     path.stem: render.loaded_tables(path) or [*RECORD_TABLES, *QUESTIONS]
     for path in sorted(Path("notebooks").glob("*.ipynb"))
 }
+# The assumptions that pages list; no other edit of a source changes them.
+NOTES = hashlib.sha256(json.dumps(provenance.notes(Path())).encode()).hexdigest()
 # Tables of published records that were audited (kept in git), and the pages that show them.
 AUDITED = sorted(path.as_posix() for path in Path(RESULTS).glob("audit-*/tables/*.parquet"))
 AUDIT_PAGES = {path.stem for path in Path("notebooks").glob("*.ipynb") if "policy.load_audit(" in path.read_text()}

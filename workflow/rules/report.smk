@@ -15,7 +15,8 @@ rule context:
     conda:
         ENVIRONMENT
     params:
-        code=provenance.source_sha256(),  # the notes are gathered from all of it
+        code=provenance.digest("pages"),
+        notes=NOTES,
         config=json.dumps({"analysis": STUDY.analysis.model_dump(), "report": STUDY.report.model_dump()}),
         folder=lambda wildcards: f"{RESULTS}/{wildcards.campaign}",
     message:

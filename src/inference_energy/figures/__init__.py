@@ -6,13 +6,6 @@ from inference_energy.figures.batch import batch_fit, batch_ratio, levels_by_bat
 from inference_energy.figures.claims import claims_compared, claims_verdicts
 from inference_energy.figures.decoding import decoding_ratio, decoding_temperature, decoding_trend
 from inference_energy.figures.effects import factors, grid_check, grid_spread, interaction, level_effects
-from inference_energy.figures.energy import (
-    batch_curve,
-    distribution,
-    energy_against_throughput,
-    throughput,
-    variance,
-)
 from inference_energy.figures.method import equivalence, warm_up
 from inference_energy.figures.parallelism import several_gpus
 from inference_energy.figures.precision import precision_ratio
@@ -22,6 +15,7 @@ from inference_energy.figures.scenarios import scenario_energy, scenario_spread
 from inference_energy.figures.speed import convexity, explanation, machine_use, pareto_front, roofline
 from inference_energy.figures.spread import (
     boundary_spread,
+    distribution,
     published_spread,
     smallest_effects,
     study_spread,
@@ -36,7 +30,6 @@ __all__ = [
     "audit_beside",
     "audit_energy",
     "audit_power",
-    "batch_curve",
     "batch_fit",
     "batch_ratio",
     "boundary_spread",
@@ -48,7 +41,6 @@ __all__ = [
     "decoding_temperature",
     "decoding_trend",
     "distribution",
-    "energy_against_throughput",
     "equivalence",
     "explanation",
     "factors",
@@ -76,10 +68,8 @@ __all__ = [
     "several_gpus",
     "smallest_effects",
     "study_spread",
-    "throughput",
     "time_use",
     "trace",
-    "variance",
     "variance_split",
     "waiting",
     "waiting_power",

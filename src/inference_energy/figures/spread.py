@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -27,6 +29,74 @@ from inference_energy.units import axis_label
 
 ENERGY = "energy_j_per_output_token"
 ALL = "all_deployments"
+
+
+def distribution(runs: pd.DataFrame, summary: pd.DataFrame, title: str, caption: str) -> Figure:
+    """Energy per output token of every run, a row per model, with median and both fold ranges.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        Table `runs`, those of one study with numbers.
+    summary : DataFrame
+        Rows of table `energy_summary` of the same study.
+    title, caption : str
+        The finding and the small print.
+    """
+    shown = runs.dropna(subset=[ENERGY])
+    if shown.empty or summary.empty:
+        return blank(title)
+    figure, grid = canvas(title, caption, height_in=1.1 + 0.95 * len(summary))
+    axes = grid[0, 0]
+    palette = colours(shown["model"])
+    for place, (_, row) in enumerate(summary.iterrows()):
+        points = shown if row["model"] == "all" else shown[shown["model"] == row["model"]]
+        _settings(axes, place, row, points, palette.get(row["model"], GREY))
+    log_axis(axes.xaxis, shown[ENERGY])
+    names = ["all models" if model == "all" else model for model in summary["model"]]
+    axes.set_yticks(
+        range(len(names)), [f"{name}\n{n} settings" for name, n in zip(names, summary["n_settings"], strict=True)]
+    )
+    axes.set_ylim(len(names) - 0.45, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(axis_label(ENERGY) + "; black: median")
+    return figure
+
+
+def _settings(axes: Axes, place: int, row: pd.Series, points: pd.DataFrame, colour: str) -> None:
+    """Points, median and both fold ranges of one row of the summary."""
+    style: dict[str, Any] = {"color": colour, "alpha": 0.5, "markeredgewidth": 0, "markersize": 5}
+    axes.plot(points[ENERGY].astype(float), place + spread(len(points), 0.26), "o", **style)
+    settings = points.groupby("setting")[ENERGY].mean()
+    folds = f"max/min {_fold(row['max_over_min_fold'])}", f"95/5 {_fold(row['p95_over_p5_fold'])}"
+    low, high = row["energy_p05_j_per_output_token"], row["energy_p95_j_per_output_token"]
+    _range(axes, place - 0.26, settings.min(), settings.max(), folds[0], colour)
+    _range(axes, place + 0.26, low, high, folds[1], colour, below=True)
+    quarters = [row["energy_p25_j_per_output_token"], row["energy_p75_j_per_output_token"]]
+    axes.plot(quarters, [place, place], color=colour, linewidth=14, alpha=0.2, solid_capstyle="butt", zorder=0)
+    median = row["energy_p50_j_per_output_token"]
+    axes.plot([median, median], [place - 0.2, place + 0.2], color="black", linewidth=2)
+
+
+def _range(axes: Axes, height: float, low: float, high: float, text: str, colour: str, below: bool = False) -> None:
+    if not low < high:
+        return
+    axes.annotate(
+        "",
+        (low, height),
+        (high, height),
+        arrowprops={"arrowstyle": "|-|,widthA=0.3,widthB=0.3", "color": colour, "shrinkA": 0, "shrinkB": 0},
+    )
+    middle = (low * high) ** 0.5
+    axes.annotate(
+        text,
+        (middle, height),
+        (0, -2 if below else 2),
+        textcoords="offset points",
+        ha="center",
+        va="top" if below else "bottom",
+        fontsize=9,
+    )
 
 
 def study_spread(points: pd.DataFrame, rows: pd.DataFrame, title: str, caption: str) -> Figure:

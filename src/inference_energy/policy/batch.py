@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from inference_energy.policy.energy import ENERGY
-from inference_energy.policy.evidence import Evidence
+from inference_energy.policy.evidence import ENERGY, Evidence
 from inference_energy.policy.wording import (
     Finding,
     Prose,

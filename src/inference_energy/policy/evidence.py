@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ import pandas as pd
 from inference_energy import tables
 from inference_energy.errors import AnalysisError
 from inference_energy.policy.wording import counted
+
+ENERGY = "energy_j_per_output_token"
 
 #: How each instrument is named to a reader: a measurement is never mixed up with an estimate.
 METHODS: dict[str, str] = {
@@ -123,7 +124,6 @@ class Evidence:
     published_spread: pd.DataFrame
     variance_split: pd.DataFrame
     smallest_effects: pd.DataFrame
-    variability: pd.DataFrame
     batch_curve: pd.DataFrame
     batch_knee: pd.DataFrame
     level_ratio: pd.DataFrame
@@ -232,7 +232,8 @@ def read_assumptions(path: Path) -> Assumptions:
 
     Its keys are those of the configuration: ``grid``, ``price``, ``pue``, ``household`` (names), ``n_response_tokens``,
     ``confidence``, ``context`` (``carbon_g_per_kwh``, ``price_eur_per_kwh``, ``pue``,
-    ``appliance_energy_j``, ``household_yearly_energy_kwh``, ``n_requests_per_day``; each name to ``value, unit, source, year``) and ``notes``.
+    ``appliance_energy_j``, ``household_yearly_energy_kwh``, ``n_requests_per_day``; each name to
+    ``value, unit, source, year``) and ``notes``.
 
     Raises
     ------
@@ -297,33 +298,6 @@ def caption(
     )
 
 
-def gather_notes(root: Path, paths: Iterable[Path]) -> list[dict[str, str]]:
-    """Every ``ASSUME:`` and ``SOURCE:`` comment in `paths`, with where it stands.
-
-    A note ends at a line that is no comment, at an empty one, or at the next note.
-
-    Returns
-    -------
-    list of dict
-        ``kind``, ``where`` (path below `root` and line) and ``text``, as ``context.json`` keeps them.
-    """
-    notes: list[dict[str, str]] = []
-    for path in sorted(paths):
-        open_note: dict[str, str] | None = None
-        for line_number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            begun = re.search(r"#\s*(ASSUME|SOURCE):\s*(.+)", line)
-            goes_on = re.fullmatch(r"\s*#:?\s*(\S.*)", line)
-            if begun:
-                where = f"{path.relative_to(root).as_posix()}:{line_number}"
-                open_note = {"kind": begun[1], "where": where, "text": begun[2].strip()}
-                notes.append(open_note)
-            elif goes_on and open_note:
-                open_note["text"] += " " + goes_on[1].strip()
-            else:
-                open_note = None
-    return notes
-
-
 def _chosen(facts: dict[str, dict[str, Fact]], kind: str, name: str, path: Path) -> Fact:
     try:
         return facts[kind][name]
@@ -336,12 +310,6 @@ def _chosen(facts: dict[str, dict[str, Fact]], kind: str, name: str, path: Path)
 def _read(path: Path, keys: set[str]) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if "grid" in content and "household" not in content:  # TRANSITION: goes when contexts are made anew
-            content["household"] = "France"
-            content["context"] |= {
-                "household_yearly_energy_kwh": {"France": {"value": 4255, "unit": "kWh", "source": "", "year": 2025}},
-                "n_requests_per_day": {"example": {"value": 1e6, "unit": "requests", "source": "", "year": 2026}},
-            }
     except FileNotFoundError:
         raise AnalysisError(str(path), "no such file", "", "Make it: snakemake --cores all") from None
     if set(content) != keys:

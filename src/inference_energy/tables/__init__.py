@@ -35,7 +35,7 @@ from inference_energy.tables.measured import (
     WARNINGS,
     WINDOWS,
 )
-from inference_energy.tables.spread import ENERGY_SUMMARY, VARIABILITY
+from inference_energy.tables.spread import ENERGY_SUMMARY
 
 __all__ = [
     "ANCHORS",
@@ -60,7 +60,6 @@ __all__ = [
     "SITTINGS",
     "STRING",
     "TABLES",
-    "VARIABILITY",
     "WARNINGS",
     "WINDOWS",
     "Column",

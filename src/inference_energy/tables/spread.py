@@ -69,18 +69,6 @@ PUBLISHED_SPREAD = Table(
     ),
 )
 
-VARIABILITY = Table(
-    "variability",
-    "a component of the variance of log energy per output token",
-    (
-        text("study", "study"),
-        text("component", "setting, cycle or window"),
-        integer("n_levels", "settings, runs or windows"),
-        *with_interval("cv", "square root of the component's variance of the logarithm: about a CV"),
-        *with_interval("variance_fraction", "share of the total"),
-    ),
-)
-
 VARIANCE_SPLIT = Table(
     "variance_split",
     "a component of the variance of log energy per output token, in a group of settings",
@@ -119,7 +107,6 @@ TABLES: tuple[Table, ...] = (
     BOUNDARIES,
     ENERGY_SUMMARY,
     PUBLISHED_SPREAD,
-    VARIABILITY,
     VARIANCE_SPLIT,
     SMALLEST_EFFECTS,
 )
