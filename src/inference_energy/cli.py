@@ -67,9 +67,9 @@ def _add_from_records_to_pages(add: Callable[[str, Command, str], argparse.Argum
     aggregate.add_argument("--source", choices=["measured", "archived"], required=True)
     aggregate.add_argument("--config-dir", type=Path, default=Path("config"), help="where the facts are")
     for name in ("confidence", "margin-fraction", "decoding-margin-fraction"):
-        analyse.add_argument(f"--{name}", type=float, required=True)
+        analyse.add_argument(f"--{name}", type=float, help="where the question needs it")
     for name in ("n-bootstrap", "seed"):
-        analyse.add_argument(f"--{name}", type=int, required=True)
+        analyse.add_argument(f"--{name}", type=int, help="where the question needs it")
     context.add_argument("--config", required=True, help="JSON with the sections analysis and report")
     context.add_argument("--config-dir", type=Path, default=Path("config"), help="where the facts are")
     index.add_argument("pages", type=Path, nargs="+")
@@ -103,14 +103,16 @@ def _aggregate(options: argparse.Namespace) -> None:
 def _analyse(options: argparse.Namespace) -> None:
     from inference_energy import config, design, questions
 
-    planned = design.expand(config.read_resolved(options.folder / "campaign.yaml"))
+    n_planned_runs = None
+    if "n_planned_runs" in questions.find(options.question).settings:
+        n_planned_runs = len(design.expand(config.read_resolved(options.folder / "campaign.yaml")))
     statistics = questions.Statistics(
         confidence=options.confidence,
         n_bootstrap=options.n_bootstrap,
         seed=options.seed,
         margin_fraction=options.margin_fraction,
         decoding_margin_fraction=options.decoding_margin_fraction,
-        n_planned_runs=len(planned),
+        n_planned_runs=n_planned_runs,
     )
     questions.answer(options.question, options.folder / "tables", statistics)
 

@@ -220,12 +220,12 @@ class CampaignChoice(Base):
 class Analysis(Base):
     """Settings of the statistics."""
 
-    confidence: float = Field(0.95, gt=0, lt=1, description="level of every interval")
-    n_bootstrap: int = Field(2000, ge=100, description="resamples of every bootstrap")
+    confidence: float = Field(gt=0, lt=1, description="level of every interval")
+    n_bootstrap: int = Field(ge=100, description="resamples of every bootstrap")
     seed: int = Field(description="seed of every bootstrap")
-    equivalence_margin_fraction: float = Field(0.02, gt=0, lt=1, description="ratios within 1 ± this are equal")
+    equivalence_margin_fraction: float = Field(gt=0, lt=1, description="ratios within 1 ± this are equal")
     decoding_margin_fraction: float = Field(
-        0.05, gt=0, lt=1, description="the same for ways of decoding: the band that the published study names"
+        gt=0, lt=1, description="the same for ways of decoding: the band that the published study names"
     )
 
 

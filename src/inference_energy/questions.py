@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Settings of the statistics (``analysis`` in the configuration), and the size of the design."""
+    """Settings of the statistics (``analysis`` in the configuration), and the size of the design.
 
-    confidence: float
-    n_bootstrap: int
-    seed: int
-    margin_fraction: float
-    decoding_margin_fraction: float
-    n_planned_runs: int
+    A question needs those it names in :attr:`Question.settings`; the others may be left out.
+    """
+
+    confidence: float | None = None
+    n_bootstrap: int | None = None
+    seed: int | None = None
+    margin_fraction: float | None = None
+    decoding_margin_fraction: float | None = None
+    n_planned_runs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,19 @@ RECORD_TABLES = (
 )
 
 
+def find(question: str) -> Question:
+    """The question of that name.
+
+    Raises
+    ------
+    AnalysisError
+        If there is none.
+    """
+    if question not in QUESTIONS:
+        raise AnalysisError("analyse", f"{question!r} is no question. {did_you_mean(question, QUESTIONS)}")
+    return QUESTIONS[question]
+
+
 def answer(question: str, folder: Path, statistics: Statistics, resources: Path = Path("resources")) -> None:
     """Read the tables that `question` needs from `folder`, analyse, and write its table there.
 
@@ -173,18 +189,19 @@ def answered(
     Raises
     ------
     AnalysisError
-        If the question is unknown, or a resource is missing.
+        If the question is unknown, or a resource or a setting that it needs is missing.
     """
     import pandas
 
-    if question not in QUESTIONS:
-        raise AnalysisError("analyse", f"{question!r} is no question. {did_you_mean(question, QUESTIONS)}")
-    asked = QUESTIONS[question]
+    asked = find(question)
+    keywords = {name: getattr(statistics, name) for name in asked.settings}
+    for name, value in keywords.items():
+        if value is None:
+            raise AnalysisError(f"analyse {question}", f"no {name}", f"a value: --{name.replace('_', '-')}")
     frames = [table(name) for name in asked.inputs]
     for name in asked.resources:
         if not (resources / name).exists():
             raise AnalysisError(str(resources / name), "missing", "", "Restore it: git checkout resources")
         frames.append(pandas.read_csv(resources / name, dtype="string", keep_default_na=False))
-    keywords = {name: getattr(statistics, name) for name in asked.settings}
     found: pd.DataFrame = asked.function(*frames, **keywords).table()
     return found

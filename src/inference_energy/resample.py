@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+#: Settings up to which a mean's interval is Student's.
+N_SETTINGS_FEW = 5
 _N_DRAWS_AT_ONCE = 4_000_000  # bounds memory to some hundred megabytes
 
 
@@ -111,11 +113,14 @@ def mean_over_settings(
 ) -> tuple[float, float, float]:
     r"""Mean over settings of the mean over their cycles, with the ends of its interval.
 
-    The interval is the *expanded* percentile interval: with *n* settings the percentiles are not at
+    *Up to five settings* it is Student's, :math:`\bar m \pm t_{n-1}\, s / \sqrt n` of the settings'
+    means: a bootstrap of so few is no more than their range. Simulated at 95 %, a bootstrap's
+    coverage is 66 % with two settings, 83 % with three, 89 % with four, 92 % with five; Student's is 94 to 97 %.
+
+    *From six on* it is the expanded percentile interval: with *n* settings the percentiles are not at
     :math:`\alpha/2` but at :math:`\Phi(\sqrt{n/(n-1)}\, t_{\alpha/2, n-1})`, which makes up for
     a resample's spread being too small by :math:`\sqrt{(n-1)/n}` and for few settings. Simulated
-    coverage at 95 % is 93 to 97 % from five settings on (two cycles; up to 99 % where settings do not
-    differ at all); with three it is about 90 %, with two 50 to 85 %: two settings tell little.
+    coverage at 95 % is 93 to 97 % (two cycles; up to 99 % where settings do not differ at all).
 
     Parameters
     ----------
@@ -125,8 +130,8 @@ def mean_over_settings(
     Returns
     -------
     tuple of float
-        Mean, lower and upper end. With a single setting the interval resamples its cycles only; with
-        a single run it is missing.
+        Mean, lower and upper end. With a single setting the interval is that of its cycles; with a
+        single run it is missing.
 
     References
     ----------
@@ -138,6 +143,10 @@ def mean_over_settings(
     if np.isfinite(matrix).sum() < 2:
         return estimate, float("nan"), float("nan")
     n = len(matrix) if len(matrix) > 1 else matrix.size
+    if n <= N_SETTINGS_FEW:
+        means = np.nanmean(matrix, axis=1) if len(matrix) > 1 else matrix[0]
+        half = -_student_quantile(0.5 * (1 - confidence), n - 1) * float(means.std(ddof=1)) / np.sqrt(n)
+        return estimate, estimate - half, estimate + half
     tail = NormalDist().cdf(np.sqrt(n / (n - 1)) * _student_quantile(0.5 * (1 - confidence), n - 1))
     low, high = interval(setting_means(matrix, n_bootstrap, rng).mean(axis=1), 1 - 2 * tail)
     return estimate, float(low), float(high)

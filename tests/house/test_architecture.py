@@ -79,8 +79,8 @@ ROOMS = {
         "frames in, a result out; questions stay apart",
         inner=False,
     ),
-    "figures": _room("errors units tables analyse verdicts", "draws tables and results"),
-    "policy": _room("errors units tables analyse verdicts", "says tables and results in words"),
+    "figures": _room("errors units tables verdicts models", "draws tables and results"),
+    "policy": _room("errors units tables verdicts models", "says tables and results in words"),
     "render": _room("errors", "executes notebooks, and knows nothing of their content"),
     "questions": _room("errors tables analyse", "names the analyses for the workflow; imports them only to run them"),
     "pages": _room("errors units validation facts config records provenance", "what pages say besides the tables"),
@@ -299,7 +299,7 @@ def test_a_forbidden_import_is_seen(module: str, source: str, words: str) -> Non
         ("resample", "import math\nimport numpy as np"),
         (
             "figures.curves",
-            "from inference_energy.figures.style import save\nfrom inference_energy.analyse import batch_curve",
+            "from inference_energy.figures.style import save\nfrom inference_energy.models import curves",
         ),
         (
             "analyse.effects",

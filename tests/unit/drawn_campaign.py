@@ -119,6 +119,7 @@ def _run(study: str, model: str, precision: str, batch: int, cycle: int, **level
         "n_input_tokens": 128,
         "n_output_tokens": 128,
         "attention": "sdpa_no_cudnn",
+        "decoding": "greedy",
         "n_gpus": 1,
         "launcher": "fork",
         "warmup": "steady",

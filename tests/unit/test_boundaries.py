@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference_energy.analyse.boundaries import boundaries, deployments
+from inference_energy.analyse.boundaries import boundaries
 from inference_energy.errors import AnalysisError
+from inference_energy.models.deployments import is_deployment
 from inference_energy.tables import QUALIFICATIONS, RUNS, conform
 
 #: 1,000 tokens for 400 J in 4 s on GPU a of four; idle power 80 W.
@@ -105,7 +106,7 @@ def test_levels_of_the_methods_studies_are_no_deployments() -> None:
         {"setting": "alone", "neighbours": "none"},
         {"setting": "kernel", "attention": "eager"},
     )
-    assert deployments(runs).tolist() == [True, True, False, False, False, False]
+    assert is_deployment(runs).tolist() == [True, True, False, False, False, False]
 
 
 def test_bad_energies_are_refused() -> None:

@@ -109,8 +109,8 @@ def test_the_ledger_is_whole_and_can_be_filtered(evidence: policy.Evidence) -> N
         ("baker-first", "reproduced"),
         ("baker-second", "same direction"),
         ("delavande-third", "contradicted"),
-        ("wetzel-fourth", "not testable here"),
         ("baker-fifth", "reproduced"),
+        ("wetzel-fourth", "not testable here"),  # what could be tested comes first
     ]
     assert all("hidden" not in group for group in groups)
     assert ("form", {"hidden": None}) in outline.found  # only a script shows it
@@ -168,7 +168,7 @@ def test_figures_show_every_claim(evidence: policy.Evidence, tmp_path: Path) -> 
     assert sorted(bar.get_width() for bar in verdicts.patches if bar.get_width()) == [1, 1, 1, 2]
     compared = figures.claims_compared(rows, "Three.", "caption")
     labels = [label.get_text() for label in compared.axes[0].get_yticklabels()]
-    assert labels == ["Baker: first", "Baker: second", "Delavande: third"]
+    assert labels == ["Baker: <first> & more", "Baker: <second> & more", "Delavande: <third> & more"]
     assert [text.get_text() for text in compared.axes[0].texts] == ["5.0"]  # beyond the panel, so named
     saved = figures.save(compared, rows, tmp_path, "claims_compared")
     assert 'id="fig-claims_compared"' in saved._repr_html_()

@@ -103,7 +103,7 @@ def test_the_title_ranks_factors_by_the_table(known: policy.Evidence) -> None:
 
 def test_measured_and_predicted_folds_are_both_said_and_named(known: policy.Evidence) -> None:
     title = policy.grid_spread(known).title
-    assert title.count("measured;") == title.count("predicted;") == 2
+    assert title.count("(measured, ") == title.count("(predicted, ") == 2
     n = known.grid_prediction["status"].value_counts()
     assert f"{n['measured']} are measured, {n['predicted']:,} predicted" in policy.grid_spread(known).detail
 

@@ -207,6 +207,30 @@ def test_folds_of_measured_and_predicted_settings_stay_apart() -> None:
         assert row["p95_over_p5_fold_low"] <= row["p95_over_p5_fold"] <= row["p95_over_p5_fold_high"]
 
 
+def test_folds_in_the_published_accounting_count_the_machine_for_each_process() -> None:
+    runs = _measured(150, 0.0, seed=3)
+    n = runs["n_gpus"].astype(float)
+    # GPUs without work draw what waiting ones do, and only waiting takes time: four times 120 W for each second.
+    waited = runs["waited_s"].astype("Float64").fillna(0).to_numpy(float)
+    speed = np.divide(
+        runs["n_output_tokens_measured"].to_numpy(float), waited, out=np.full(len(n), 1e12), where=waited > 0
+    )
+    runs = runs.assign(idle_power_w=WAITING_W * n, throughput_tokens_per_s=speed)
+    folds = grid_folds(runs, *FILES, STATS, **FOLDS).table().set_index(["source", "model"])
+    counted = pd.Series(
+        [
+            row.n_gpus**2 * (law(row, 0.0) + WAITING_W * 4 / row.n_gpus * row.batch_wait_s / (row.batch_size * 128))
+            for row in _GRID.itertuples()
+        ]
+    )
+    table = grid_prediction(runs, *FILES, confidence=0.95).table()
+    values = counted[(table["status"] == "predicted") & (table["model"] == "llama-3.2-3b")]
+    row = folds.loc[("predicted, published accounting", "llama-3.2-3b")]
+    assert row["n_settings"] == len(values)
+    assert row["max_over_min_fold"] == pytest.approx(values.max() / values.min(), rel=2e-2)
+    assert row["energy_p50_j_per_output_token"] == pytest.approx(values.median(), rel=2e-2)
+
+
 def test_predicted_folds_hold_the_residual_of_a_measurement() -> None:
     runs = _measured(150, 0.1, seed=3)
     row = grid_folds(runs, *FILES, STATS, **FOLDS).table().set_index(["source", "model"]).loc[("predicted", "all")]

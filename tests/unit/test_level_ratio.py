@@ -94,8 +94,12 @@ def test_over_settings_each_setting_weighs_the_same_and_batch_classes_stand_apar
     table = _table(*_pairs({1: (0.5, 0.5, 0.5), 4: (0.4,), 8: (0.3,), 16: (0.2,), 64: (0.1,)}))
     small = _row(table, level="float16", scope="batch 8 and below")
     assert small["level_over_baseline_ratio"] == pytest.approx((0.5 * 0.4 * 0.3) ** (1 / 3))
-    assert (small["n_settings"], small["n_pairs"], small["interval_by"]) == (3, 5, "bootstrap")
-    assert 0.3 <= small["level_over_baseline_ratio_low"] < 0.39 < small["level_over_baseline_ratio_high"] <= 0.5
+    assert (small["n_settings"], small["n_pairs"], small["interval_by"]) == (3, 5, "t over settings")
+    # Student's t with 2 degrees of freedom, 4.3027, times the standard error of the logs of 0.5, 0.4 and 0.3.
+    half = 4.302653 * np.std(np.log([0.5, 0.4, 0.3]), ddof=1) / np.sqrt(3)
+    mean = np.log(small["level_over_baseline_ratio"])
+    assert small["level_over_baseline_ratio_low"] == pytest.approx(np.exp(mean - half), rel=1e-4)
+    assert small["level_over_baseline_ratio_high"] == pytest.approx(np.exp(mean + half), rel=1e-4)
     large = _row(table, level="float16", scope="above batch 8")
     assert large["level_over_baseline_ratio"] == pytest.approx(np.sqrt(0.02))
     assert large["note"] == "no interval, because 2 of the 3 settings are measured that it takes at the least"

@@ -126,7 +126,10 @@ def test_the_precision_page_says_the_ratios_that_were_put_in(wide: policy.Eviden
     saved = 1 - np.sqrt(1.4 / 2.6 * 2.9 / 6.1)
     assert f"float16 saves {saved * 100:.0f} % (95 % interval" in gain.title
     assert "int8 takes 1.4× to 1.6× at batch 1 to 64" in gain.title
-    assert "LLM.int8() and 4-bit NormalFloat (NF4) of bitsandbytes" in gain.detail
+    assert "LLM.int8() and 4-bit NormalFloat (NF4) of bitsandbytes" in policy.precision_order(wide).detail
+    answer = policy.answer(wide, "06_precision").title
+    assert answer.startswith("Not always: float16 takes 0.51× (95 % interval")
+    assert "int8 takes 3.0×" in answer
     half = policy.precision_half(wide)
     assert "int8: 14 more" in half.detail
     assert "TF32 instead of float32 saves 40 % (95 % interval" in policy.tf32_ratio(wide).title

@@ -42,7 +42,11 @@ def test_the_mean_over_settings_weighs_settings_equally() -> None:
     rng = np.random.default_rng(1)
     estimate, low, high = mean_over_settings(["a", "a", "a", "b"], [1.0, 1.0, 1.0, 3.0], 0.95, 500, rng)
     assert estimate == 2.0
-    assert (low, high) == (1.0, 3.0)
+    half = stats.t.ppf(0.975, 1) * np.std([1.0, 3.0], ddof=1) / np.sqrt(2)  # of two settings, not of four runs
+    np.testing.assert_allclose([low, high], [2.0 - half, 2.0 + half], rtol=1e-4)
+    of_runs = mean_over_settings(["a", "a", "a"], [1.0, 2.0, 4.0], 0.95, 500, rng)
+    error = stats.t.ppf(0.975, 2) * np.std([1.0, 2.0, 4.0], ddof=1) / np.sqrt(3)
+    np.testing.assert_allclose(of_runs, [7 / 3, 7 / 3 - error, 7 / 3 + error], rtol=1e-4)
     single = mean_over_settings(["a"], [1.5], 0.95, 500, rng)
     assert single[0] == 1.5
     assert np.isnan(single[1:]).all()
@@ -57,7 +61,7 @@ def test_smoothing_moves_every_value_by_two_standard_errors_of_the_mean_log() ->
     np.testing.assert_allclose(moved.std(axis=0), width, rtol=0.02)
 
 
-@pytest.mark.parametrize("n", [8, 20])
+@pytest.mark.parametrize("n", [3, 5, 8, 20])
 def test_few_settings_have_about_students_interval(n: int) -> None:
     # One run a setting, values as good as normal: the expanded percentile interval is Student's t.
     values = stats.norm.ppf((np.arange(n) + 0.5) / n)

@@ -38,12 +38,12 @@ def _alone(estimate: float) -> Found:
     ("found", "verdict"),
     [
         (_found(5.5, 6.5), REPRODUCED),
-        (_found(3.0, 4.2), REPRODUCED),  # touches the band's lower end
-        (_found(3.0, 4.19), SAME_DIRECTION),
-        (_found(8.58, 9.0), REPRODUCED),
-        (_found(8.6, 9.0), SAME_DIRECTION),
-        (_found(1.01, 6.0), REPRODUCED),  # width log 5.94 is just below log 6
-        (_found(1.01, 6.1), SAME_DIRECTION),  # wider than the effect
+        (_found(3.0, 7.0, 4.2), REPRODUCED),  # just within the band
+        (_found(3.0, 7.0, 4.19), SAME_DIRECTION),  # the interval meets the band, the estimate does not
+        (_found(8.0, 9.0, 8.58), REPRODUCED),
+        (_found(8.0, 9.0, 8.6), SAME_DIRECTION),
+        (_found(1.01, 6.0, 4.5), REPRODUCED),  # width log 5.94 is just below log 6
+        (_found(1.01, 6.1, 4.5), SAME_DIRECTION),  # wider than the effect
         (_found(0.9, 5.0), NOT_REPRODUCED),  # holds 1
         (_found(0.5, 0.99), CONTRADICTED),
         (_alone(6.0), SAME_DIRECTION),
@@ -57,14 +57,14 @@ def test_an_effect_on_the_log_scale(found: Found, verdict: str) -> None:
     assert judged.value_high == pytest.approx(8.586, rel=1e-3)
 
 
-# A share of 10 %: neutral is 100 %, log 0.1 = -2.303, a fifth 0.461: the band is 6.31 to 15.85 %.
+# A share of 10 %: neutral is 100 %, log 0.1 = -2.303, a fifth 0.461 is above log 1.5: the band is 6.67 to 15 %.
 @pytest.mark.parametrize(
     ("found", "verdict"),
     [
         (_found(9.0, 11.0), REPRODUCED),
-        (_found(15.8, 20.0), REPRODUCED),
-        (_found(15.9, 20.0), SAME_DIRECTION),
-        (_found(3.0, 6.3), SAME_DIRECTION),
+        (_found(12.0, 20.0, 14.9), REPRODUCED),
+        (_found(12.0, 20.0, 15.1), SAME_DIRECTION),
+        (_found(3.0, 8.0, 6.6), SAME_DIRECTION),
         (_found(90.0, 110.0), NOT_REPRODUCED),
         (_found(101.0, 110.0), CONTRADICTED),
     ],
@@ -77,9 +77,9 @@ def test_an_effect_below_its_neutral_value(found: Found, verdict: str) -> None:
 @pytest.mark.parametrize(
     ("found", "verdict"),
     [
-        (_found(20.0, 28.0), REPRODUCED),
-        (_found(20.0, 27.9), SAME_DIRECTION),
-        (_found(42.1, 50.0), SAME_DIRECTION),
+        (_found(20.0, 36.0, 28.0), REPRODUCED),
+        (_found(20.0, 36.0, 27.9), SAME_DIRECTION),
+        (_found(40.0, 50.0, 42.1), SAME_DIRECTION),
         (_found(-5.0, 40.0), NOT_REPRODUCED),
         (_found(-9.0, -1.0), CONTRADICTED),
     ],
@@ -89,8 +89,8 @@ def test_an_effect_on_the_linear_scale(found: Found, verdict: str) -> None:
 
 
 def test_a_published_tolerance_widens_the_band() -> None:
-    assert judged_effect(_found(5.9, 6.2), 10.0, 0.5, 100.0, "log").verdict == SAME_DIRECTION
-    judged = judged_effect(_found(5.9, 6.2), 10.0, 4.0, 100.0, "log")  # 10 ± 4: from 6
+    assert judged_effect(_found(5.9, 6.3), 10.0, 0.5, 100.0, "log").verdict == SAME_DIRECTION
+    judged = judged_effect(_found(5.9, 6.3), 10.0, 4.0, 100.0, "log")  # 10 ± 4: from 6
     assert (judged.verdict, judged.value_low) == (REPRODUCED, 6.0)
 
 
@@ -101,12 +101,29 @@ def test_a_published_tolerance_widens_the_band() -> None:
         (_found(90.0, 102.0), "linear", NOT_REPRODUCED),
         (_found(20.0, 300.0), "linear", NOT_REPRODUCED),  # wider than 127.7
         (_alone(127.7), "linear", NOT_REPRODUCED),
-        (_found(40.0, 50.0), "log", REPRODUCED),  # log 127.7 ± a fifth: 48.4 to 337
-        (_found(30.0, 48.0), "log", NOT_REPRODUCED),
+        (_found(70.0, 100.0, 86.0), "log", REPRODUCED),  # a fifth of log 127.7 is a factor of 2.6: capped at 1.5
+        (_found(70.0, 100.0, 85.0), "log", NOT_REPRODUCED),
     ],
 )
 def test_a_size_has_no_other_side(found: Found, scale: str, verdict: str) -> None:
     assert judged_size(found, 127.7, 0.05, scale).verdict == verdict
+
+
+# A reduction of 99.8 % is a fold of 500: from 500 / 1.5 = 333 (99.7 %) to 750 (99.867 %).
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (_found(99.72, 99.84), REPRODUCED),
+        (_found(99.0, 99.8, 99.6), NOT_REPRODUCED),  # half the fold
+        (_found(99.7, 99.95, 99.9), NOT_REPRODUCED),  # twice
+    ],
+)
+def test_a_reduction_is_judged_by_the_fold_that_it_makes(found: Found, verdict: str) -> None:
+    judged = judged_size(found, 99.8, 0.05, "reduction")
+    assert judged.verdict == verdict
+    assert judged.value_low == pytest.approx(100 * (1 - 1.5 / 500))
+    fold = Found(*(1 / (1 - end / 100) for end in (found.estimate, found.low, found.high)))
+    assert judged_size(fold, 500.0, 0.0, "log").verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -142,6 +159,16 @@ def test_a_statement(found: Found, low: float, high: float, verdict: str) -> Non
     assert judged_statement(found, low, high).verdict == verdict
 
 
+def test_the_worst_of_several_contradicts_only_after_a_correction() -> None:
+    # 0.73 × or ÷ 1.215 at 95 %: of three, Bonferroni's 2.394 normal errors in place of 1.960, so × or ÷ 1.268
+    found = Found(0.73, 0.73 / 1.215, 0.73 * 1.215)
+    assert judged_statement(found, 0.9, NAN, "log").verdict == CONTRADICTED
+    assert judged_statement(found, 0.9, NAN, "log", 2).verdict == NOT_REPRODUCED  # × 1.2495: 0.912
+    assert "worst of 3" in judged_statement(found, 0.9, NAN, "log", 3).note
+    assert judged_statement(found, 0.93, NAN, "log", 3).verdict == CONTRADICTED  # 0.926
+    assert judged_statement(_found(1.0, 1.2), 0.9, NAN, "log", 9).verdict == REPRODUCED  # all hold: no correction
+
+
 def test_without_an_interval_the_verdict_says_so() -> None:
     assert verdicts.NO_INTERVAL in judged_effect(_alone(6.0), 6.0, 0.5, 1.0, "log").note
     assert verdicts.NO_INTERVAL in judged_statement(_alone(1.2), 1.0, NAN).note
@@ -175,3 +202,8 @@ def test_our_effect_over_the_published_one() -> None:
     assert verdicts.effect_ratio(36.0, 6.0, 1.0, "log") == pytest.approx(2.0)
     assert verdicts.effect_ratio(1.0, 6.0, 1.0, "log") == pytest.approx(0.0)
     assert verdicts.effect_ratio(-17.5, 35.0, 0.0, "linear") == pytest.approx(-0.5)
+
+
+def test_our_size_over_the_published_one() -> None:
+    assert verdicts.size_ratio(104.5, 293.5, "log") == pytest.approx(0.356, rel=1e-3)
+    assert verdicts.size_ratio(99.6, 99.8, "reduction") == pytest.approx(0.5)  # folds of 250 and 500

@@ -72,7 +72,7 @@ def test_a_second_call_finds_nothing_to_do(project: Project) -> None:
 @pytest.mark.parametrize(
     ("option", "repeated"),
     [
-        ("analysis={n_bootstrap: 500}", {"analyse": len(QUESTIONS), **REPORT}),
+        ("analysis={decoding_margin_fraction: 0.1}", {"analyse": 2, **REPORT}),  # decoding_equivalence and claims
         ("report={n_response_tokens: 100}", REPORT),
     ],
 )
@@ -85,6 +85,7 @@ def test_a_changed_parameter_repeats_what_follows(project: Project, option: str,
     [
         ("notebooks/03_method.ipynb", "\n", {"page": 1, "index": 1, "all": 1}),
         ("src/inference_energy/measure/steady.py", "# A comment.\n", {}),
+        ("src/inference_energy/templates/page.html", "\n", PAGES),
         ("src/inference_energy/measure/steady.py", "# ASSUME: something.\n", REPORT),
     ],
 )

@@ -1,5 +1,8 @@
 # One question, one table. Editing an analysis repeats it, through the digest of its source.
 
+# The configuration's `analysis`, by the names that questions know; each question is given what it needs.
+STATISTICS = STUDY.analysis.model_dump() | {"margin_fraction": STUDY.analysis.equivalence_margin_fraction}
+
 
 rule analyse:
     input:
@@ -19,10 +22,10 @@ rule analyse:
     params:
         code=lambda wildcards: provenance.digest(QUESTIONS[wildcards.question].module),
         folder=lambda wildcards: f"{RESULTS}/{wildcards.campaign}",
-        statistics=(
-            f"--confidence {STUDY.analysis.confidence} --n-bootstrap {STUDY.analysis.n_bootstrap}"
-            f" --seed {STUDY.analysis.seed} --margin-fraction {STUDY.analysis.equivalence_margin_fraction}"
-            f" --decoding-margin-fraction {STUDY.analysis.decoding_margin_fraction}"
+        statistics=lambda wildcards: " ".join(
+            f"--{name.replace('_', '-')} {STATISTICS[name]}"
+            for name in QUESTIONS[wildcards.question].settings
+            if name in STATISTICS
         ),
     message:
         "Answering {wildcards.question} for {wildcards.campaign}"

@@ -35,6 +35,7 @@ rule page:
         lambda wildcards: AUDITED if wildcards.notebook in AUDIT_PAGES else [],
         "<results>/{campaign}/tables/about.json",
         "<results>/{campaign}/tables/context.json",
+        template=str(render.TEMPLATE),
         notebook="notebooks/{notebook}.ipynb",
     output:
         "<results>/{campaign}/notebooks/{notebook}.ipynb",
@@ -57,6 +58,7 @@ rule page:
 rule pdf:
     input:
         "<results>/{campaign}/tables/about.json",
+        template=str(render.PRINT_TEMPLATE),
         executed=f"<results>/{{campaign}}/notebooks/{PRINTED}.ipynb",
     output:
         f"<results>/{{campaign}}/report/{PRINTED}.pdf",
@@ -76,6 +78,7 @@ rule pdf:
 rule index:
     input:
         rules.pdf.output,
+        template=str(render.TEMPLATE),
         pages=expand("<results>/{{campaign}}/report/{notebook}.html", notebook=NOTEBOOKS),
     output:
         "<results>/{campaign}/report/index.html",

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from inference_energy.errors import AnalysisError
+from inference_energy.models.grid import N_PUBLISHED_GPUS
 from inference_energy.tables import KEY, conform
 from inference_energy.tables.serving import ACCOUNTINGS
 
@@ -15,10 +16,6 @@ GENERATED, ANSWERED, PUBLISHED = "generated", "answered", "published"
 
 _ENERGY = "energy_j_per_output_token"
 _THROUGHPUT = "throughput_tokens_per_s"
-
-# SOURCE: baker_setup.csv and baker_scenarios_disagreements.csv: four GPUs are visible to every process; in the code's
-# scenarios R1 to R6 only those that take part are, in its A1 again all four.
-N_PUBLISHED_GPUS = 4
 
 
 @dataclass(frozen=True)
@@ -55,8 +52,9 @@ def accountings(runs: pd.DataFrame) -> Accountings:
         seconds *t*); the trackers' energies are added up, so that the machine counts *n* times; and
         the tokens are those of one process that answers all prompts.
 
-    The published records bear this out: the GPU power of one tracker rises from 306 W with one
-    process to 817 W with four, more than any one card can draw; trackers of one run agree within 1 %;
+    The published records bear this out: the GPU power of one tracker rises from 311 W with one process
+    to 833 W with four (medians of the 1B model), more than any one card can draw; trackers of one run
+    mostly agree within 1 %;
     the total is their sum; and 128 prompts times 128 tokens are counted whatever the number of
     processes. The published total also has an assumed CPU power of 112.5 W and memory for each
     tracker, an estimate that is left out here.

@@ -96,12 +96,12 @@ def batch_knee(
             "a value above 0: its logarithm is fitted",
             "Look at that record's windows and warnings",
         )
-    rng = np.random.default_rng(seed)
     rows = []
     for (model, precision), curve in known.groupby(["model", "precision"], sort=True):
         batch, energy = curve["batch_size"].to_numpy(dtype=float), curve[ENERGY].to_numpy(dtype=float)
         row: dict[str, object] = dict.fromkeys(BATCH_KNEE.names)
         row |= {"model": model, "precision": precision, "n_batch_sizes": len(np.unique(batch)), "n_runs": len(batch)}
+        rng = np.random.default_rng(seed)  # anew: a curve's test does not depend on other curves
         rows.append(row | _fitted(batch, energy, confidence, n_bootstrap, rng))
     return BatchKnee(pd.DataFrame(rows, columns=BATCH_KNEE.names), confidence)
 

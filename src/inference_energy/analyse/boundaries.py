@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from inference_energy.errors import AnalysisError
+from inference_energy.models.deployments import is_deployment
 from inference_energy.tables import KEY, conform
 from inference_energy.tables.spread import BOUNDARIES
 
@@ -47,8 +48,7 @@ def boundaries(runs: pd.DataFrame, qualifications: pd.DataFrame) -> Boundaries:
         :math:`P_g` that qualification found on each in the same sitting. Whatever other
         runs did there meanwhile is not this run's.
 
-    A setting is a *deployment* unless a level is there for the method's sake: a cold launcher, too
-    short a warm-up, a machine kept empty, or an attention kernel other than most runs have.
+    Which settings are a *deployment*: :func:`inference_energy.models.deployments.is_deployment`.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def boundaries(runs: pd.DataFrame, qualifications: pd.DataFrame) -> Boundaries:
             "a value above 0",
             "Look at that record's windows and warnings",
         )
-    common = known[[*_KEY, "model", "sitting"]].assign(deployment=deployments(known))
+    common = known[[*_KEY, "model", "sitting"]].assign(deployment=is_deployment(known))
     gross = known[_ENERGY].astype(float)
     nothing = pd.Series(pd.NA, index=known.index, dtype="string")
     rows = [
@@ -83,19 +83,6 @@ def boundaries(runs: pd.DataFrame, qualifications: pd.DataFrame) -> Boundaries:
     ]
     every = pd.concat([part.assign(over_default_ratio=part[_ENERGY] / gross) for part in rows])
     return Boundaries(every[BOUNDARIES.names])
-
-
-def deployments(runs: pd.DataFrame) -> pd.Series:
-    """Which runs are of a deployment; the kernel that most settings have is the one to deploy."""
-    kernels = runs.drop_duplicates("setting")["attention"].value_counts()
-    usual = sorted(kernels[kernels == kernels.max()].index) if len(kernels) else []
-    is_deployment = (
-        ~runs["launcher"].eq("cold").fillna(False)
-        & ~runs["warmup"].eq("forward_passes").fillna(False)
-        & ~runs["neighbours"].eq("none").fillna(False)
-        & (runs["attention"].isin(usual) | runs["attention"].isna())
-    )
-    return is_deployment.astype("boolean")
 
 
 def _net(common: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:

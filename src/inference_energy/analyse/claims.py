@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from inference_energy import verdicts
 from inference_energy.errors import AnalysisError, did_you_mean
+from inference_energy.models.deployments import is_deployment
 from inference_energy.resample import mean_over_settings
 from inference_energy.tables import FACTORS, KEY, conform
 from inference_energy.tables.claims import CLAIMS
@@ -23,12 +24,15 @@ Floats = NDArray[np.float64]
 KINDS = ("effect", "size", "at least", "statement", "test", "arithmetic", "not testable")
 _NEEDS = {"effect": ("scale", "neutral"), "size": ("scale",), "at least": ("scale", "neutral"), "statement": ("scale",)}
 PICKS = ("", "all", "mean", "lowest", "highest")
+SCALES = ("log", "linear", "reduction")
 
 _RULES, _PUBLISHED = "resources/claim_rules.csv", "resources/published/claims.csv"
 _ID = ["study", "claim_id"]
 _ENERGY = "energy_j_per_output_token"
 #: Columns of `runs` that rules may use, besides names and factors.
 _ALSO = ("sitting", "idle_power_w", "idle_loaded_power_w")
+#: What a filter or an expression of a rule raises when it cannot be evaluated.
+_NOT_EVALUATED = (ValueError, TypeError, SyntaxError, KeyError, NameError, AttributeError, ZeroDivisionError)
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ class _Rule:
         """Rows of `frame` that the filter in column `name` lets through."""
         try:
             return frame.query(self[name], engine="python") if self[name] else frame
-        except (ValueError, TypeError, SyntaxError, KeyError, NameError) as error:
+        except _NOT_EVALUATED as error:
             raise self.error(f"{name} is {self[name]!r}: {error}", "a filter that pandas' query understands") from error
 
     def ours(self, **columns: Floats) -> Floats:
@@ -155,7 +159,7 @@ class _Rule:
         expression = self["ours"] or " / ".join(columns)
         try:
             return np.asarray(pd.eval(expression, local_dict=columns, engine="python"), dtype=float)
-        except (ValueError, TypeError, SyntaxError, KeyError, NameError) as error:
+        except _NOT_EVALUATED as error:
             raise self.error(f"ours is {expression!r}: {error}", f"arithmetic on {', '.join(columns)}") from error
 
 
@@ -196,8 +200,11 @@ class _Ledger:
         asked, measured = first.number("n_settings"), used["setting"].nunique()
         if measured < asked:
             return row | {"note": f"{measured:,} of {asked:,.0f} settings measured"}
+        n_parts = sum(len(part) for part in every)
         judged = [
-            self._judged(each, rule, **published) for rule, part in zip(parts, every, strict=True) for each in part
+            self._judged(each, rule, n_parts, **published)
+            for rule, part in zip(parts, every, strict=True)
+            for each in part
         ]
         shown = verdicts.worst(judged)
         if first["pick"] and len(set(used["model"])) == 1:  # rules that pick speak of all models
@@ -222,8 +229,8 @@ class _Ledger:
         far, far_baseline = _matched(used.drop(index=list(near)), baseline, keys)
         return known.loc[sorted(near | near_baseline | far | far_baseline)]
 
-    def _judged(self, found: Found, rule: _Rule, value: float, tolerance: float) -> Found:
-        """`found` with its verdict."""
+    def _judged(self, found: Found, rule: _Rule, n_parts: int, value: float, tolerance: float) -> Found:
+        """`found`, one of `n_parts`, with its verdict."""
         scale, neutral = rule["scale"], rule.number("neutral")
         if rule["kind"] == "effect":
             return verdicts.judged_effect(found, value, tolerance, neutral, scale)
@@ -233,7 +240,8 @@ class _Ledger:
             return verdicts.judged_bound(found, value, neutral)
         if rule["kind"] == "test":
             return verdicts.judged_test(found, self.confidence)
-        return verdicts.judged_statement(found, rule.number("low"), rule.number("high"))
+        ends = rule.number("low"), rule.number("high")
+        return verdicts.judged_statement(found, *ends, scale, n_parts, self.confidence)
 
     def _found(self, rule: _Rule) -> list[Found]:
         """Our estimates that a rule asks for, in the claim's unit; one without a value says why there is none."""
@@ -242,9 +250,8 @@ class _Ledger:
         frame = self.answers[rule["table"]]
         rows, by = rule.rows(frame, "where"), rule["by"].split()
         x = _ends(rows, rule["column"], "x", by, rule)
-        if rule["over_where"] or rule["over_column"]:
-            below = rule.rows(frame, "over_where") if rule["over_where"] else rows
-            y = _ends(below, rule["over_column"] or rule["column"], "y", by, rule)
+        if rule["over_where"]:
+            y = _ends(rule.rows(frame, "over_where"), rule["column"], "y", by, rule)
             if not by and max(len(x), len(y)) > 1:
                 raise rule.error(f"{len(x)} rows over {len(y)}", "one over one, or columns in `by` that pair them")
             both = x.merge(y, on=by, suffixes=("", "_over")) if by else x.merge(y, how="cross", suffixes=("", "_over"))
@@ -282,7 +289,7 @@ class _Ledger:
         return found
 
     def _mean(self, rule: _Rule) -> list[Found]:
-        """Mean of a column of `runs`, sittings resampled and runs within."""
+        """Mean of a column of `runs` over sittings."""
         used = self._runs(rule)
         if rule["column"] not in used.columns:
             raise rule.error(f"{rule['column']!r} is no column of runs", did_you_mean(rule["column"], used.columns))
@@ -308,7 +315,7 @@ def _check(published: pd.DataFrame, rules: pd.DataFrame, answers: Mapping[str, p
             raise AnalysisError(where, f"{', '.join(wrong[0])} {found}", expected, "docs/claims.md explains both files")
     for _, part in rules.iterrows():
         rule = _Rule.of(part)
-        known = {"kind": KINDS, "pick": PICKS, "scale": ("", "log", "linear"), "table": ("", *answers)}
+        known = {"kind": KINDS, "pick": PICKS, "scale": ("", *SCALES), "table": ("", *answers)}
         for name, words in known.items():
             if rule[name] not in words:
                 raise rule.error(f"{name} is {rule[name]!r}", f"one of {', '.join(filter(None, words))}")
@@ -337,21 +344,19 @@ def _ends(rows: pd.DataFrame, column: str, name: str, by: list[str], rule: _Rule
 def _deployments(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs with energy, without the settings of studies of the method."""
     known = runs[runs[_ENERGY].notna()]
-    usual = known["attention"].isin(known["attention"].mode()[:1])
-    method = known["launcher"].eq("cold") | known["warmup"].eq("forward_passes") | known["neighbours"].eq("none")
     shown = [column.name for column in (*KEY, *FACTORS)]
-    return known.loc[usual & ~method.fillna(value=False).astype(bool), [*shown, *_ALSO]]
+    return known.loc[is_deployment(known), [*shown, *_ALSO]]
 
 
 def _over_published(rule: _Rule, value: float, found: Found) -> dict[str, float]:
-    """Our effect over the published one."""
+    """Our effect over the published one; our size over the published size."""
     if rule["kind"] not in ("effect", "size", "at least"):
         return {}
-    scale = rule["scale"]
-    neutral = rule.number("neutral") if rule["neutral"] else 1.0 if scale == "log" else 0.0
-    ratio, *ends = (
-        verdicts.effect_ratio(ours, value, neutral, scale) for ours in (found.estimate, found.low, found.high)
-    )
+    scale, three = rule["scale"], (found.estimate, found.low, found.high)
+    if rule["kind"] == "size":
+        ratio, *ends = (verdicts.size_ratio(ours, value, scale) for ours in three)
+    else:
+        ratio, *ends = (verdicts.effect_ratio(ours, value, rule.number("neutral"), scale) for ours in three)
     name = "effect_over_published_ratio"
     return {name: ratio, f"{name}_low": min(ends), f"{name}_high": max(ends)}
 

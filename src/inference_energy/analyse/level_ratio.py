@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from inference_energy.pairs import ENERGY, RATIO, paired
-from inference_energy.resample import by_setting, mean_over_settings
+from inference_energy.resample import N_SETTINGS_FEW, by_setting, mean_over_settings
 from inference_energy.tables import conform
 from inference_energy.tables.levers import LEVEL_RATIO
 
@@ -63,8 +63,10 @@ def level_ratio(runs: pd.DataFrame, *, confidence: float, n_bootstrap: int, seed
     large ones the pooled interval is too narrow for the former and too wide for the latter.
 
     *Over settings* (models, batch sizes or precisions): the geometric mean of the settings' means,
-    with an expanded percentile bootstrap that resamples settings and cycles within
-    (:func:`inference_energy.resample.mean_over_settings`).
+    with Student's interval of these means up to five settings, from six on with an expanded percentile
+    bootstrap that resamples settings and cycles within (:func:`inference_energy.resample.mean_over_settings`).
+    Pairs of one sitting that have no baseline there share its host, and pairs may share a baseline; an
+    interval over settings does not know either.
 
     Parameters
     ----------
@@ -79,7 +81,6 @@ def level_ratio(runs: pd.DataFrame, *, confidence: float, n_bootstrap: int, seed
     AnalysisError
         If an energy is not above 0.
     """
-    rng = np.random.default_rng(seed)
     rows: list[dict[str, object]] = []
     for family in _families(runs):
         shown = [key for key in ("model", "precision", "batch_size") if key != family.factor]
@@ -93,6 +94,7 @@ def level_ratio(runs: pd.DataFrame, *, confidence: float, n_bootstrap: int, seed
             parts = {SMALL: pairs[small], LARGE: pairs[~small]} if family.factor == "precision" else {}
             for scope, within in (parts | {ALL: pairs}).items():
                 if len(within):
+                    rng = np.random.default_rng(seed)  # anew: an interval does not depend on the others
                     rows.append(name | {"scope": scope} | _over_settings(within, confidence, n_bootstrap, rng))
     return LevelRatio(pd.DataFrame(rows, columns=LEVEL_RATIO.names), confidence)
 
@@ -160,8 +162,9 @@ def _over_settings(
     """Ratio over settings."""
     logs = np.log(pairs[RATIO].astype(float))
     mean, low, high = mean_over_settings(pairs["setting"], logs, confidence, n_bootstrap, rng)
-    row = _counts(pairs) | {"confidence": confidence, "interval_by": "bootstrap"}
     n = pairs["setting"].nunique()
+    interval_by = "t over settings" if n <= N_SETTINGS_FEW else "bootstrap"
+    row = _counts(pairs) | {"confidence": confidence, "interval_by": interval_by}
     if n < N_SETTINGS_MIN:
         because = f"no interval, because {n} of the {N_SETTINGS_MIN} settings are measured that it takes at the least"
         return row | _ratio(mean, None) | {"note": because}

@@ -9,23 +9,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from inference_energy.models.parallelism import (
+    ENERGY_RATIO,
+    EXPONENT,
+    LARGE_BATCH,
+    LEFT_OUT,
+    MODERATION,
+    SMALL_BATCH,
+    THROUGHPUT_RATIO,
+)
 from inference_energy.pairs import PARALLELISM as FACTORS, RATIO, paired
 from inference_energy.resample import mean_over_settings
 from inference_energy.tables import KEY, conform
 from inference_energy.tables.serving import PARALLELISM
 
 Floats = NDArray[np.float64]
-
-ENERGY_RATIO = "energy_over_one_gpu_ratio"
-THROUGHPUT_RATIO = "throughput_over_one_gpu_ratio"
-EXPONENT = "energy_growth_exponent"
-MODERATION = "energy_ratio_large_over_small_batch_ratio"
-
-#: In the published code its processes see fewer GPUs, so that `published` means something else there.
-LEFT_OUT = "scenarios_code"
-
-#: Batch sizes of study `parallelism`, which are compared.
-SMALL_BATCH, LARGE_BATCH = 8, 64
 
 _QUANTITIES = {ENERGY_RATIO: "energy_j_per_output_token", THROUGHPUT_RATIO: "throughput_tokens_per_s"}
 _CLAIMS = {2: "tp_2proc", 3: "tp_3proc", 4: "tp_4proc"}
@@ -100,8 +98,9 @@ def parallelism(
         Energy ratio at `large_batch` over that at `small_batch`, all else equal; 1 if the batch size
         does not moderate the effect.
 
-    Intervals resample settings and, within them, runs. Settings of one model and batch size share
-    their baseline, which the intervals do not know.
+    Intervals are over settings (:func:`inference_energy.resample.mean_over_settings`): Student's up to
+    five, else a bootstrap. They know neither that settings of one model and batch size share their
+    baseline, nor that pairs of one sitting share its host: on another the CPU may slow processes less.
 
     Parameters
     ----------

@@ -86,7 +86,7 @@ def published_spread(energy_summary: pd.DataFrame, published: pd.DataFrame) -> P
     return PublishedSpread(pd.DataFrame(rows, columns=PUBLISHED_SPREAD.names))
 
 
-_FILE, _RESTORE = "published/baker_energy_stats.csv", "Restore it: git checkout resources"
+_FILE, _RESTORE = "resources/published/baker_energy_stats.csv", "Restore it: git checkout resources"
 
 
 def _number(value: object, column: str) -> float:

@@ -12,6 +12,7 @@ from scipy import stats
 from scipy.optimize import curve_fit, nnls
 
 from inference_energy.errors import AnalysisError
+from inference_energy.models.curves import alike
 from inference_energy.resample import by_setting
 from inference_energy.tables import conform
 from inference_energy.tables.speed import THROUGHPUT
@@ -97,18 +98,6 @@ def throughput(utilisation: pd.DataFrame, *, confidence: float, n_bootstrap: int
     noise = _noise([curve for curve in curves if curve.enough])
     rows = [curve.row(noise, confidence, n_bootstrap, seed) for curve in curves]
     return Throughput(pd.DataFrame(rows, columns=THROUGHPUT.names), confidence, n_bootstrap)
-
-
-def alike(utilisation: pd.DataFrame) -> pd.DataFrame:
-    """Runs that differ in model, precision and batch size only: one GPU, no waiting, commonest decoding and lengths."""
-    shown = utilisation[utilisation["n_gpus"].eq(1) & utilisation["traffic"].fillna("none").eq("none")]
-    for names in (["decoding"], ["n_input_tokens", "n_output_tokens"]):
-        tried = shown.groupby(names)["setting"].nunique()
-        if len(tried):
-            commonest: Any = tried.idxmax()
-            wanted = list(commonest) if isinstance(commonest, tuple) else [commonest]
-            shown = shown[shown[names].eq(wanted).fillna(False).all(axis=1)]
-    return shown
 
 
 class _Curve:

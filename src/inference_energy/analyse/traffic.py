@@ -9,31 +9,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from inference_energy.models.traffic import (
+    ALL,
+    BURST,
+    CONSTANT,
+    ENERGY,
+    LARGE,
+    OVER_IDLE,
+    OVER_NONE,
+    PAIRED,
+    PER_SECOND,
+    POWER,
+    QUERY,
+    SAME_WAITING,
+    SMALL,
+    SMALL_BURST_MAX,
+)
 from inference_energy.pairs import RATIO, TRAFFIC as FACTORS, paired
 from inference_energy.resample import by_setting, interval, mean_over_settings, setting_means
 from inference_energy.tables import conform
 from inference_energy.tables.serving import TRAFFIC
-
-ENERGY = "energy_j_per_output_token"
-OVER_NONE = "energy_over_no_waiting_ratio"
-PER_SECOND = "energy_j_per_output_token_per_waited_s"
-POWER = "waiting_power_w"
-OVER_IDLE = "waiting_over_idle_loaded_power_ratio"
-SAME_WAITING = "same_waiting_cost_ratio"
-PAIRED = "energy_ratio"
-
-#: Kinds of waiting in words: the order is that of pages.
-ALL, CONSTANT, QUERY, SMALL, LARGE, BURST = (
-    "all waiting",
-    "constant, before each batch",
-    "constant, before each query",
-    "small bursts",
-    "large bursts",
-    "bursts",
-)
-
-# SOURCE: claims.csv, burst_small_worse: bursts of 5 to 8 against those of 10 to 20.
-SMALL_BURST_MAX = 8
 
 _NOT_NEAR = "no such run has its equal without waiting in the same sitting"
 _GROUP = ["model", "precision", "batch_size"]
@@ -115,7 +110,8 @@ def traffic(runs: pd.DataFrame, *, confidence: float, n_bootstrap: int, seed: in
         before each batch, small bursts over large. They do not wait equally long.
 
     All but the two ratios of energies rest on pairs within a sitting: between hosts a batch's energy
-    differs by more than its waiting costs. Intervals resample settings and, within them, runs.
+    differs by more than its waiting costs. Intervals of ratios are Student's up to five settings; all
+    others resample settings and, within them, runs.
 
     Parameters
     ----------

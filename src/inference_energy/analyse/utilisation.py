@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from inference_energy.errors import AnalysisError
+from inference_energy.models.deployments import is_deployment
 from inference_energy.tables import conform
 from inference_energy.tables.speed import UTILISATION
 
@@ -165,14 +166,7 @@ def _deployments(runs: pd.DataFrame) -> pd.DataFrame:
             "a value above 0",
             "Look at that record's windows and warnings",
         )
-    usual = known["attention"].mode()
-    method = (
-        known["warmup"].eq("forward_passes").fillna(False)
-        | known["launcher"].eq("cold").fillna(False)
-        | known["neighbours"].eq("none").fillna(False)
-        | (known["attention"].notna() & ~known["attention"].isin(usual[:1]))
-    )
-    return known[~method.astype(bool)]
+    return known[is_deployment(known)]
 
 
 def _refuse_unknown(shaped: pd.DataFrame) -> None:

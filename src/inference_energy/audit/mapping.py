@@ -6,6 +6,7 @@ import difflib
 import gzip
 import hashlib
 import io
+import zlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -198,7 +199,7 @@ def read_table(path: Path) -> tuple[pd.DataFrame, str]:
         raise AnalysisError(
             str(path), "no such file", "a table of records", "Download it as the audit page says"
         ) from None
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise AnalysisError(str(path), f"not readable: {error}", "a table of records", "Download it again") from error
     if frame.empty:
         raise AnalysisError(str(path), "the table has no rows", "a row for each run", "Download it again")
@@ -263,7 +264,7 @@ def _long(frame: pd.DataFrame, columns: dict[str, Quantity | None], numbers: ran
     for number in numbers:
         part = pd.DataFrame({"row": range(len(frame)), "number": number})
         for key, column in asked.items():
-            found = _column(frame, column.column.format(number=number), where)
+            found = _column(frame, column.column.replace("{number}", str(number)), where)
             part[key] = _numbers(found, column, where).to_numpy()
         parts.append(part)
     return pd.concat(parts, ignore_index=True).dropna(subset=list(asked), how="all")

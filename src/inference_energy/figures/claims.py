@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -80,7 +82,9 @@ def claims_compared(rows: pd.DataFrame, title: str, caption: str) -> Figure:
         offsets = np.linspace(-0.27, 0.27, len(readings)) if len(readings) > 1 else [0.0]
         for offset, (_, row) in zip(offsets, readings.iterrows(), strict=True):
             _effect(axes, place + float(offset), row)
-    axes.set_yticks(range(len(names)), [f"{study.capitalize()}: {claim}" for study, claim in names], fontsize=8)
+    said = rows.drop_duplicates(["study", "claim_id"]).set_index(["study", "claim_id"])["statement"]
+    labels = [f"{study.capitalize()}: {_brief(said[study, claim])}" for study, claim in names]
+    axes.set_yticks(range(len(names)), labels, fontsize=7.5)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(_LEAST - 0.1, _MOST + 0.1)
     axes.set_xlabel(
@@ -90,8 +94,13 @@ def claims_compared(rows: pd.DataFrame, title: str, caption: str) -> Figure:
     handles = [
         axes.plot([], [], VERDICTS[verdict][1], color=VERDICTS[verdict][0], label=verdict)[0] for verdict in found
     ]
-    axes.legend(handles=handles, ncols=4, frameon=False, fontsize=8.5, loc="lower left", bbox_to_anchor=(-0.02, 1))
+    axes.legend(handles=handles, ncols=4, frameon=False, fontsize=8.5, loc="lower right", bbox_to_anchor=(1.02, 1))
     return figure
+
+
+def _brief(statement: str) -> str:
+    """A claim on one line."""
+    return textwrap.shorten(statement, 56, placeholder=" …")
 
 
 def _effect(axes: Axes, height: float, row: pd.Series) -> None:

@@ -50,8 +50,9 @@ def factors(rows: pd.DataFrame, title: str, caption: str) -> Figure:
         share = 100 * float(row["explained_fraction"])
         axes.barh(place, share, color=COLOURS[0] if clear else LIGHT, height=0.6)
         p_value = "p < 0.001" if row["holm_p_value"] < 0.001 else f"p = {row['holm_p_value']:.2g}"
-        levels = f"; levels {short(row['levels_fold'])}× apart" if pd.notna(row["levels_fold"]) else ""
-        said = f"{short(share)} % ({p_value}{levels})"
+        levels = f"; levels {_times(row['levels_fold'])} apart" if pd.notna(row["levels_fold"]) else ""
+        amount = f"{short(share)} %" if share >= 0.1 else "below 0.1 %"
+        said = f"{amount} ({p_value if clear else 'no clear effect'}{levels})"
         axes.annotate(said, (share, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_yticks(range(len(rows)), rows["words"])
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -59,6 +60,11 @@ def factors(rows: pd.DataFrame, title: str, caption: str) -> Figure:
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("Share of the variance of log energy per output token (%); grey: not clear; p by Holm")
     return figure
+
+
+def _times(ratio: float) -> str:
+    """``34×``, ``1.0×``, ``0.19×``: two digits, the zero kept."""
+    return f"{ratio:.0f}×" if ratio >= 9.95 else f"{ratio:.1f}×" if ratio >= 0.995 else f"{ratio:.2f}×"
 
 
 def level_effects(rows: pd.DataFrame, points: pd.DataFrame, title: str, caption: str) -> Figure:
@@ -93,7 +99,7 @@ def level_effects(rows: pd.DataFrame, points: pd.DataFrame, title: str, caption:
             bar = error_bars(rows.loc[[row.name]], RATIO)
             marker = {"fmt": "D", "markersize": 5.5, "markerfacecolor": "white"}
             axes.errorbar(row[RATIO], place, xerr=bar, color="black", capsize=3, zorder=5, **marker)
-            said = f"{short(row[RATIO])}×, {row['n_settings']} settings"
+            said = f"{_times(row[RATIO])}, {row['n_settings']} settings"
             axes.annotate(
                 said, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, annotation_clip=False
             )

@@ -6,7 +6,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from inference_energy.analyse.parallelism import ENERGY_RATIO, THROUGHPUT_RATIO
 from inference_energy.figures.style import (
     COLOURS,
     GREY,
@@ -18,6 +17,7 @@ from inference_energy.figures.style import (
     log_axis,
     ticks_at,
 )
+from inference_energy.models.parallelism import ENERGY_RATIO, THROUGHPUT_RATIO
 
 KINDS = {
     "replicas": ("replicas", COLOURS[0], "o", "-"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from inference_energy.analyse.scenarios import CV, ENERGY, FOLD, IDEAL, IDEAL_SHARE, REALISTIC
 from inference_energy.figures.style import COLOURS, GREY, POINT, blank, canvas, error_bars, key_above, log_axis
+from inference_energy.models.scenarios import CV, ENERGY, FOLD, IDEAL, IDEAL_SHARE, REALISTIC
 from inference_energy.units import axis_label
 
 ACCOUNTINGS = {

@@ -259,8 +259,8 @@ def variance_split(rows: pd.DataFrame, title: str, caption: str) -> Figure:
             at = max(value, least)
             ends = [[max(min(bars[0, index], at - least), 0)], [max(bars[1, index] - (at - value), 0)]]
             axes.errorbar(at, place, xerr=ends, fmt="o", color=colour, capsize=3, markersize=7)
-            axes.annotate(f"{short(value)} %" if value > 1e-3 else "0", (at, place), (0, 7), **_LABEL)
-        axes.set_title(f"{group} settings", fontsize=9.5, loc="left")
+            axes.annotate(f"{short(value)} %" if value > 1e-3 else "none", (at, place), (0, 7), **_LABEL)
+        axes.set_title(group, fontsize=9.5, loc="left")
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("CV (%)", fontsize=9)
     log_axis(grid[0, 0].xaxis, [least, every.max()])

@@ -118,6 +118,11 @@ def save(figure: Figure, frame: pd.DataFrame, folder: Path, name: str) -> Saved:
     """Write ``<folder>/<name>.svg`` and the table it was drawn from, ``<name>.csv``; same input, same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.svg"
+    # The layout's solver gives the last digits of a position by chance, and names in the file are hashes of positions.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position(tuple(round(each, 6) for each in axes.get_position().bounds))
     figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None, "Title": figure.finding})  # type: ignore[attr-defined]
     frame.to_csv(folder / f"{name}.csv", index=False)
     return Saved(path, figure.finding)  # type: ignore[attr-defined]

@@ -6,7 +6,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from inference_energy.analyse.traffic import ALL, ENERGY, OVER_IDLE, OVER_NONE, PER_SECOND, POWER
 from inference_energy.figures.style import (
     COLOURS,
     GREY,
@@ -21,6 +20,7 @@ from inference_energy.figures.style import (
     shapes,
     spread,
 )
+from inference_energy.models.traffic import ALL, ENERGY, OVER_IDLE, OVER_NONE, PER_SECOND, POWER
 from inference_energy.units import axis_label
 
 N_PANELS_MAX = 6

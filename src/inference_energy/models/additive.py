@@ -10,6 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from inference_energy.errors import AnalysisError
+
 Floats = NDArray[np.float64]
 
 #: A part: the column of its scale (or ``one``) and its features: factors, numeric columns, or products ``a:b``.
@@ -187,6 +189,13 @@ def fit(settings: pd.DataFrame, parts: Sequence[Part]) -> Additive:
             damping *= 10
         if damping > 1e8 or 0 < gain < _ENOUGH * (residuals @ residuals):
             break
+    else:
+        raise AnalysisError(
+            "sums of exponentials",
+            f"{_STEPS_MAX} steps over {len(observed)} settings did not end",
+            "a fit that comes to rest",
+            "Look for a setting whose energy is far from its neighbours'",
+        )
     rank = int(np.linalg.matrix_rank(slopes, tol=_RANK * np.linalg.norm(slopes, 2)))
     return Additive(encoder, coefficients, slopes, observed - predicted, rank)
 

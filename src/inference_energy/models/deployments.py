@@ -31,11 +31,23 @@ LEVELS: dict[str, tuple[str, ...]] = {
 _SHARED = {"replicas": "replicas", "replicas_duplicated": "duplicated replicas", "tensor": "tensor parallelism"}
 
 
+def is_deployment(runs: pd.DataFrame) -> pd.Series:
+    """Which runs are of a deployment, and not of a level that is there for the method's sake.
+
+    Those are a cold launcher, too short a warm-up, a machine kept empty, and an attention kernel other than
+    most settings have (of equally many, the first in the alphabet).
+    """
+    kernels = runs.drop_duplicates("setting")["attention"].value_counts()
+    usual = sorted(kernels[kernels == kernels.max()].index)[:1]
+    method = runs["launcher"].eq("cold") | runs["warmup"].eq("forward_passes") | runs["neighbours"].eq("none")
+    other_kernel = runs["attention"].notna() & ~runs["attention"].isin(usual)
+    return ~(method | other_kernel).fillna(value=False).astype(bool)
+
+
 def deployments(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a deployment run: its levels as text, and the logarithm of its energy.
 
-    Runs of method studies are left out: another attention kernel than most, short warm-up, cold
-    launcher, alone on the machine. Their settings are no choices of a deployment.
+    Runs of method studies are left out (:func:`is_deployment`).
 
     Parameters
     ----------
@@ -65,19 +77,12 @@ def deployments(runs: pd.DataFrame) -> pd.DataFrame:
             "a value above 0: its logarithm is modelled",
             "Look at that record's windows and warnings",
         )
-    usual = known["attention"].mode()
-    method = (
-        known["launcher"].eq("cold")
-        | known["warmup"].eq("forward_passes")
-        | known["neighbours"].eq("none")
-        | (known["attention"].ne(usual.iloc[0]) if len(usual) else False)
-    )
-    return with_levels(known[~method.fillna(value=False).astype(bool)])
+    return with_levels(known[is_deployment(known)])
 
 
 def with_levels(runs: pd.DataFrame) -> pd.DataFrame:
     """Levels in words, energies and waits of `runs`, without leaving any out."""
-    batch, n_gpus = runs["batch_size"].astype(float), runs["n_gpus"].astype("Float64").fillna(1).astype(int)
+    batch, n_gpus = runs["batch_size"].astype(float), runs["n_gpus"].astype(int)
     waited = runs["waited_s"].astype("Float64").fillna(0).to_numpy(float)
     shared = runs["parallelism"].map(_SHARED)
     sharing = n_gpus.where(runs["parallelism"].eq("replicas").fillna(value=False).to_numpy(bool), 1)
@@ -91,12 +96,12 @@ def with_levels(runs: pd.DataFrame) -> pd.DataFrame:
             "precision": runs["precision"].astype(str),
             "batch_size": runs["batch_size"].astype(int).astype(str),
             "parallelism": [ONE_GPU if n == 1 else f"{kind}, {n} GPUs" for kind, n in zip(shared, n_gpus, strict=True)],
-            "decoding": runs["decoding"].fillna("greedy").astype(str).str.replace("_", "-"),
+            "decoding": runs["decoding"].astype(str).str.replace("_", "-"),
             "traffic": [_waiting(row) for row in runs.itertuples()],
             "lengths": [f"{row.n_input_tokens} in, {row.n_output_tokens} out" for row in runs.itertuples()],
             "prompts": np.where(several, PASSES, ONE_BATCH),
             "setting": runs["setting"].astype(str),
-            "sitting": runs["sitting"].fillna("unknown").astype(str),
+            "sitting": runs["sitting"].astype(str),
             "log_energy": np.log(runs[ENERGY].astype(float)),
             "log2_batch": np.log2(batch) - 3,
             "of_grid": runs["study"].eq("grid").fillna(value=False).to_numpy(bool),

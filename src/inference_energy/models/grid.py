@@ -13,6 +13,9 @@ from inference_energy.models.deployments import ENERGY, deployments, with_levels
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "int8": "int8", "int4": "int4"}
 N_TOKENS, N_PROMPTS = 128, 128  # of the published grid: tokens in and out, prompts of a process
+# SOURCE: baker_setup.csv and baker_scenarios_disagreements.csv: four GPUs are visible to every process; in the code's
+# scenarios R1 to R6 only those that take part are, in its A1 again all four.
+N_PUBLISHED_GPUS = 4
 KEYS = ("model", "precision", "batch_size", "n_gpus", "latency_level")
 
 _FACTORS = ("model", "precision", "parallelism", "decoding", "lengths", "prompts")
@@ -98,10 +101,18 @@ class GridModel:
     chosen: Candidate | None
 
 
-def fit_candidates(runs: pd.DataFrame) -> GridModel:
+def fit_candidates(runs: pd.DataFrame, n_waiting: int | None = None) -> GridModel:
     """Fit every candidate to the measured deployment settings that say something of the grid.
 
     Tensor parallelism is left out: its steps are of another kind, and the grid has none.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        The ``runs`` table.
+    n_waiting : int, optional
+        GPUs whose power a second of waiting takes, where energy is that of the whole machine; those
+        that take part without it.
 
     Raises
     ------
@@ -109,6 +120,8 @@ def fit_candidates(runs: pd.DataFrame) -> GridModel:
         If no run has an energy, or one is not above 0.
     """
     known = deployments(runs)
+    if n_waiting is not None:
+        known = all_waiting(known, runs.loc[known.index, "n_gpus"], n_waiting)
     settings = per_setting(known[~known["parallelism"].str.startswith("tensor")])
     candidates = []
     for name, words, parts in CANDIDATES:
@@ -124,6 +137,12 @@ def fit_candidates(runs: pd.DataFrame) -> GridModel:
         return GridModel(settings, candidates, held_out.astype(bool), None)
     chosen = min(usable, key=lambda pair: float((pair[1].left_out()[0][held_out] ** 2).mean()))[0]
     return GridModel(settings, candidates, held_out, chosen)
+
+
+def all_waiting(settings: pd.DataFrame, n_gpus: pd.Series, n_waiting: int) -> pd.DataFrame:
+    """`settings` with the seconds of waiting of `n_waiting` GPUs in place of those that take part."""
+    seconds = settings["wait_gpu_s_per_output_token"] * n_waiting / n_gpus.astype(float)
+    return settings.assign(wait_gpu_s_per_output_token=seconds)
 
 
 def per_setting(runs: pd.DataFrame) -> pd.DataFrame:

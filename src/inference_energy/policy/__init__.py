@@ -1,6 +1,7 @@
 """Every sentence with a number in it: findings for titles, paragraphs for pages, joules made policy."""
 
 from inference_energy.policy.agreement import anchor_rows, anchors, interference, interference_rows
+from inference_energy.policy.answers import answer
 from inference_energy.policy.audit import (
     Published,
     audit_assumptions,
@@ -201,6 +202,7 @@ __all__ = [
     "Published",
     "anchor_rows",
     "anchors",
+    "answer",
     "appliances",
     "assumptions_table",
     "audit_assumptions",

@@ -10,6 +10,7 @@ from inference_energy.policy.wording import (
     bullets,
     counted,
     difference,
+    furthest_from_one,
     known,
     level,
     listed,
@@ -44,8 +45,11 @@ def anchors(evidence: Evidence) -> Finding:
     margin = percent(by["margin_fraction"].iloc[0])
     title = f"{repeats} of {counted(len(repeated), 'GPU-bound anchor setting')} repeat within {margin} on the same GPU"
     if repeated.empty:
-        title = "No GPU has measured a GPU-bound anchor twice yet"
-    return Finding(f"{title}, over {seen}.", bullets(details))
+        title = "Whether a GPU repeats itself is not known yet: none measured a GPU-bound anchor twice"
+    apart = by["between_hosts_cv"].dropna()
+    hosts = list(dict.fromkeys((percent(apart.min()), percent(apart.max())))) if len(apart) else []
+    between = f"; hosts differ by {' to '.join(hosts)} (CV)" if hosts else ""
+    return Finding(f"{title}, over {seen}{between}.", bullets(details))
 
 
 def _repeated(row: pd.Series) -> str:
@@ -80,8 +84,10 @@ def interference(evidence: Evidence) -> Finding:
             f"Undecided until there are two runs alone and two beside neighbours ({margin}). {busy}",
         )
     counts = [f"{word} in {n}" for word, n in single["verdict"].value_counts().items()]
+    worst = furthest_from_one(single, "beside_over_alone_ratio")
     return Finding(
-        f"Beside neighbours, energy per token is {listed(counts)} of {counted(len(single), 'setting')} ({margin}).",
+        f"Whether neighbours change the energy of a token: {listed(counts)} of {counted(len(single), 'setting')}"
+        f" ({margin}); the ratio furthest from one is {number(worst['beside_over_alone_ratio'], 4)}.",
         f"{busy}{_together(together)}",
     )
 

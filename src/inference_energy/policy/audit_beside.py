@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from inference_energy.analyse.parallelism import ENERGY_RATIO
+from inference_energy.models.parallelism import ENERGY_RATIO
 from inference_energy.policy.audit import RATIO, Published, short_group
 from inference_energy.policy.estimates import rows_with
 from inference_energy.policy.evidence import Evidence

@@ -70,8 +70,8 @@ def batch_fit(evidence: Evidence) -> Finding:
     if fits.empty:
         return not_measured(_BATCHES)
     missing = [
-        f"{row['model']} {row['precision']}: {row['note']}."
-        for _, row in fits[fits["shared_energy_j_per_step"].isna()].iterrows()
+        f"{listed([f'{row.model} {row.precision}' for row in rows.itertuples()])}: {note}."
+        for note, rows in fits[fits["shared_energy_j_per_step"].isna()].groupby("note", sort=False)
     ]
     if fitted.empty:
         return Finding(

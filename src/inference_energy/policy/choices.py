@@ -55,6 +55,8 @@ def levers(evidence: Evidence) -> Finding:
     rows = lever_rows(evidence).dropna(subset=["energy_ratio"]).sort_values("energy_ratio")
     if rows.empty:
         return not_measured("two levels of any choice, all else equal")
+    sure = rows.dropna(subset=["energy_ratio_low", "energy_ratio_high"])  # a title rests on more than one pair
+    rows = sure if len(sure) else rows
     saving = rows[rows["energy_ratio"] < 1 - NO_CHANGE]
     costly = rows[rows["energy_ratio"] > 1 + NO_CHANGE]
     said = [f"“{row['lever']}” ({percent(1 - row['energy_ratio'])} less)" for _, row in saving.head(2).iterrows()]
@@ -184,7 +186,11 @@ def _ratio_words(evidence: Evidence, row: pd.Series) -> str:
     ratio, low, high = row["energy_ratio"], row["energy_ratio_low"], row["energy_ratio_high"]
     if not known(ratio):
         return "not measured in this campaign"
-    within = f" ({interval(low, high, '', evidence.assumptions.confidence)})" if known(low) and known(high) else ""
+    within = (
+        f" ({interval(low, high, '', evidence.assumptions.confidence)})"
+        if known(low) and known(high)
+        else " (no interval: too few settings)"
+    )
     return f"{link(row['subject'], moved(ratio))}: {number(ratio, 2)}{within}"
 
 

@@ -15,7 +15,7 @@ STUDIES = {"baker": "Baker", "wetzel": "Wetzel", "delavande": "Delavande", "cara
 EFFECT = "effect_over_published_ratio"
 
 _MEANING = {
-    REPRODUCED: "our interval meets the claim, and is narrow enough to mean it",
+    REPRODUCED: "our estimate meets the claim, and its interval is narrow enough to mean it",
     SAME_DIRECTION: "our interval lies on the claim's side of no effect, but does not meet the claim; or there is no"
     " interval, and the estimate points the claim's way",
     NOT_REPRODUCED: "neither, also where our interval is too wide to tell",
@@ -92,8 +92,9 @@ def claims_rule() -> Prose:
     """What each verdict means."""
     points = [f"**{verdict}**: {words}" for verdict, words in _MEANING.items()]
     return Prose(
-        "The rules are `docs/claims.md` (in words) and `resources/claim_rules.csv` (for each claim), written before any"
-        f" estimate was looked at. {bullets(points)}\n\nThe studies used other GPUs, models, software and prompts. *Not"
+        "The rules are `docs/claims.md` (in words) and `resources/claim_rules.csv` (for each claim). They were written"
+        " before any estimate was looked at; later changes are listed there with reasons and consequences."
+        f" {bullets(points)}\n\nThe studies used other GPUs, models, software and prompts. *Not"
         " reproduced* means that a number did not come out here, not that it was wrong there."
     )
 
@@ -135,10 +136,13 @@ def claims_ledger(evidence: Evidence) -> Markup:
     if rows.empty:
         return Markup(f"<p>{html.escape(not_measured('the claims of other studies').title)}</p>")
     heads = "".join(f'<th scope="col">{head}</th>' for head in _HEADS)
-    bodies = [_claim(readings) for _, readings in rows.groupby(["study", "claim_id"], sort=False)]
+    groups = [readings for _, readings in rows.groupby(["study", "claim_id"], sort=False)]
+    groups.sort(key=lambda readings: readings.iloc[0]["verdict"] == NOT_TESTABLE)  # stable: else as the studies have it
+    bodies = [_claim(readings) for readings in groups]
     return Markup(
         f'<div id="ledger" class="ledger">{_form()}<table><caption>Claims of four studies beside our estimates; in'
-        " brackets intervals. Indented: other readings of the same claim.</caption>"
+        " brackets intervals. Claims that could be tested come first. Indented: other readings of the same"
+        " claim.</caption>"
         f"<thead><tr>{heads}</tr></thead>\n{''.join(bodies)}</table><script>{_SCRIPT}</script></div>"
     )
 

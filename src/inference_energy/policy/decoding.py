@@ -138,7 +138,10 @@ def decoding_cause(evidence: Evidence) -> Prose:
 def decoding_estimates(evidence: Evidence) -> Prose:
     """Every family with its test, a row each."""
     rows = evidence.decoding_equivalence
-    rows = rows[rows["family"] != "run"]
+    single = rows["family"].eq("run") | (
+        rows["quantity"].eq(STEP_TIME) & ~rows["family"].isin(["all sampling", "method"])
+    )
+    rows = rows[~single]
     if rows.empty:
         return Prose(not_measured("sampling beside greedy decoding (study decoding)").title)
     cells = [
@@ -146,7 +149,7 @@ def decoding_estimates(evidence: Evidence) -> Prose:
             "family": _label(row),
             "quantity": {ENERGY: "energy per token", STEP_TIME: "time of a step"}.get(row["quantity"], row["quantity"]),
             "over greedy": _change(row),
-            "p": number(row["p_value"], 1) if known(row["p_value"]) else "–",
+            "p of no equivalence": _p_words(row["p_value"]),
             "settings": row["n_settings"],
             "pairs (same sitting)": f"{row['n_pairs']} ({row['n_same_sitting']})",
             "groups": row["n_groups"],
@@ -188,7 +191,7 @@ def decoding_trend_estimates(evidence: Evidence) -> Prose:
             "trend": row["trend"],
             "a step is": row["step"],
             "change": _step(row) if pd.isna(row["note"]) else "–",
-            "p": number(row["p_value"], 1) if known(row["p_value"]) else "–",
+            "p": _p_words(row["p_value"]),
             "runs, settings, groups": f"{row['n_runs']}, {row['n_settings']}, {row['n_groups']}",
             "energy": row["verdict"],
             "remark": "" if pd.isna(row["note"]) else row["note"],
@@ -224,6 +227,13 @@ def _label(row: pd.Series) -> str:
 
 def _place(column: pd.Series) -> pd.Series:
     return column.map({"all sampling": 0, "method": 1, "level": 2}) if column.name == "family" else column
+
+
+def _p_words(value: float) -> str:
+    """A test's p to two digits; never 0 or 1."""
+    if not known(value):
+        return "–"
+    return "below 0.001" if value < 0.001 else "above 0.99" if value > 0.99 else number(value, 2)
 
 
 def _signed(ratio: float) -> str:

@@ -109,7 +109,7 @@ def _or_dash(value: float, words: object) -> str:
 
 
 def _p_value(value: float) -> str:
-    return "below 0.001" if value < 0.001 else f"{value:.2g}"
+    return "below 0.001" if value < 0.001 else "above 0.99" if value > 0.99 else f"{value:.2g}"
 
 
 def level_effect_rows(evidence: Evidence) -> pd.DataFrame:
@@ -126,17 +126,20 @@ def level_effects(evidence: Evidence) -> Finding:
     if rows.empty:
         return not_measured("two levels of a factor in several settings each")
     clear = rows[rows["holm_p_value"] < _CLEAR]
-    confidence = evidence.assumptions.confidence
     furthest = clear.assign(size=np.abs(np.log(clear[_RATIO].astype(float)))).sort_values("size", ascending=False)
     said = [
         f"{fold(row[_RATIO])}{'' if place else ' the energy'} with {_level(row)}"
         for place, (_, row) in enumerate(furthest.drop_duplicates("factor")[:3].iterrows())
     ]
-    details = [
-        f"{_level(row)} against {row['baseline']}: {estimate(row, _RATIO, '×', confidence)},"
-        f" {counted(int(row['n_settings']), 'setting')}"
+    cells = [
+        {
+            "factor": row["words"],
+            "level over baseline": f"{row['level']} over {row['baseline']}",
+            "energy per token": _cell(row, _RATIO, "×"),
+            "p (Holm)": _or_dash(row["holm_p_value"], _p_value),
+            "settings": row["n_settings"],
+        }
         for _, row in rows.iterrows()
-        if row["factor"] != "batch_size"
     ]
     title = (
         f"Against its baseline, all else equal, a token takes {listed(said)}."
@@ -147,7 +150,7 @@ def level_effects(evidence: Evidence) -> Finding:
         title,
         f"{len(clear)} of {counted(len(rows), 'level')} differ clearly (p below {_CLEAR:g} after Holm's correction)."
         " A ratio is an average over the settings measured; where two choices work together it hides that, see below."
-        + bullets(details),
+        f"\n\n{table(pd.DataFrame(cells))}\n\nIn brackets: {level(evidence.assumptions.confidence)} intervals.",
     )
 
 
@@ -207,9 +210,11 @@ def interaction(evidence: Evidence, term: str) -> Finding:
         f"What {term.split(' x ')[0].replace('_', ' ')} does depends on {factor_words(term.split(' x ')[1])}: together"
         f" they explain a further {share} of the variance."
         if clear
-        else f"That {words} work together is not clear: {share} of the variance, p = {p_value}."
+        else f"That {words} work together is not shown: no more than {share} of the variance goes to both at once."
     )
-    return Finding(title, f"Wald test, p (Holm) {p_value}, {counted(int(row['n_settings']), 'setting')}. {cells}")
+    return Finding(
+        title, f"Wald test, p {p_value} after Holm's correction, {counted(int(row['n_settings']), 'setting')}. {cells}"
+    )
 
 
 def interaction_rows(evidence: Evidence, term: str) -> pd.DataFrame:
@@ -294,8 +299,7 @@ def grid_spread(evidence: Evidence) -> Finding:
         )
     confidence = float(told.iloc[0]["confidence"])
     said = [
-        f"{fold(row['p95_over_p5_fold'])} the 5th for {row['model']}"
-        f" ({row['n_settings']:,} of {row['n_grid_settings']:,} settings, {row['source']};"
+        f"{fold(row['p95_over_p5_fold'])} for {row['model']} ({row['source']}, {row['n_settings']:,} settings;"
         f" {span(row['p95_over_p5_fold_low'], row['p95_over_p5_fold_high'], '×', row['p95_over_p5_fold'])})"
         for _, row in told.iterrows()
     ]
@@ -305,7 +309,7 @@ def grid_spread(evidence: Evidence) -> Finding:
     ]
     no_fold = f" No fold: {bullets(lacking)}\n\n" if lacking else " "
     return Finding(
-        f"Over settings of the published grid the 95th percentile of energy per token is {listed(said)}.",
+        f"95th over 5th percentile of the grid's energies: {listed(said)}.",
         f"{behind} In brackets {level(confidence)} intervals.{no_fold}{_unpredicted(evidence)}",
     )
 

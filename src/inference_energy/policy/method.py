@@ -7,6 +7,7 @@ import pandas as pd
 from inference_energy.policy.evidence import Evidence
 from inference_energy.policy.wording import (
     Finding,
+    counted,
     fold,
     furthest_from_one,
     known,
@@ -114,8 +115,8 @@ def launcher(evidence: Evidence) -> Finding:
     worst = furthest_from_one(rows, "level_over_baseline_ratio")
     who = f"{worst['model']} {worst['precision']} batch {worst['batch_size']}"
     return Finding(
-        f"Energy per token of {worst['level']} over {worst['baseline']} starts, within ± {margin}:"
-        f" {counts} of {len(rows)}; furthest from one is {_ratio(worst)} ({who}).",
+        f"Whether a {worst['level']} start needs the energy of a {worst['baseline']} one, within ± {margin}: {counts}"
+        f" of {counted(len(rows), 'setting')}; the ratio furthest from one is {_ratio(worst)} ({who}).",
         "Equivalent: the whole interval lies within the margin. Different: it lies outside. Undecided: it"
         f" straddles an edge, so more cycles are needed.{_launched_throughput(evidence)}{_start_times(evidence)}",
     )

@@ -82,7 +82,7 @@ def _sentence(rows: pd.DataFrame) -> str:
     for group in ("GPU-bound", "host-bound"):
         of_group = rows[(rows["settings"] == group) & (rows["component"] != "setting")]
         told = [
-            f"{percent(row['cv'])} {COMPONENTS[str(row['component'])]}"
+            f"{percent(row['cv']) if row['cv'] > 0 else 'nothing visible'} {COMPONENTS[str(row['component'])]}"
             for _, row in of_group.iterrows()
             if known(row["cv"])
         ]
@@ -119,6 +119,8 @@ def _with_ends(row: pd.Series) -> str:
     if not known(row["cv"]):
         return "-"
     high = percent(row["cv_high"]) if known(row["cv_high"]) else "unbounded"
+    if row["cv"] == 0:
+        return f"none seen (up to {high})"
     return f"{percent(row['cv'])} ({percent(row['cv_low'])} to {high})" if known(row["cv_low"]) else percent(row["cv"])
 
 

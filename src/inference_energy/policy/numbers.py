@@ -220,8 +220,8 @@ def flops(evidence: Evidence) -> Number:
     return Number(
         name,
         subject,
-        f"Between settings of one model the number of calculations (FLOPs) per token {said}; how many tokens come out"
-        f" per second explains {_of_models(evidence, speed)}.",
+        f"Between settings of one model the number of calculations (FLOPs) per token {said}; how many tokens all"
+        f" GPUs together write per second explains {_of_models(evidence, speed)}.",
         f"{counted(int(first['n_settings']), 'setting')}, {counted(int(first['n_runs']), 'run')} of {first['scope']}",
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from inference_energy.analyse.parallelism import (
+from inference_energy.models.parallelism import (
     ENERGY_RATIO,
     EXPONENT,
     LARGE_BATCH,
@@ -31,6 +31,7 @@ from inference_energy.policy.wording import (
 KINDS = {"replicas": "replicas", "replicas_duplicated": "duplicated replicas", "tensor": "tensor parallelism"}
 BATCHES = f"ratio at batch {LARGE_BATCH} over that at batch {SMALL_BATCH}"
 WHAT = "several GPUs in one run"
+_ENOUGH = 3  # pairs of runs behind an exponent that a title names
 
 
 def parallelism_runs(evidence: Evidence) -> pd.DataFrame:
@@ -46,7 +47,7 @@ def several_gpus(evidence: Evidence) -> Finding:
         return not_measured(WHAT)
     generated, published = rows_with(rows, accounting="generated"), rows_with(rows, accounting="published")
     ends = [_most_gpus(rows_with(generated, parallelism=kind)) for kind in KINDS]
-    parts = [f"{fold(row['estimate'])} with {_named(row)}" for row in ends if row is not None]
+    parts = [f"{fold(row['estimate'])} with {_named(row)}{_single(row)}" for row in ends if row is not None]
     if not parts:
         return Finding(
             f"{counted(len(parallelism_runs(evidence)), 'run')} on several GPUs, none of them comparable with one GPU.",
@@ -64,8 +65,9 @@ def several_gpus(evidence: Evidence) -> Finding:
     )
     return Finding(
         f"A generated token took {listed(parts)} the energy it took on one GPU.{as_published}",
-        "What differs between the columns is the counting, not the runs. Duplicated replicas do the work of one GPU on"
-        " each of several: a generated token costs about the same, an answer as many times more as there are copies."
+        "What differs between the columns is the counting, not the runs. Duplicated replicas repeat the work of one"
+        " GPU on each of several: a generated token costs least more, an answer about as many times more as there are"
+        " copies."
         " The published count adds the whole machine up once for each process; only because it bills a single process"
         f" for the idle GPUs too does its ratio stay below the square of their number.{without}",
     )
@@ -80,8 +82,8 @@ def several_gpus_speed(evidence: Evidence) -> Finding:
     confidence = evidence.assumptions.confidence
     points = [f"{_named(row)}: {said(row, '×', confidence)}; {behind(row)}" for _, row in rows.iterrows()]
     return Finding(
-        f"Against one GPU {listed([f'{_named(row)} gave {fold(row.estimate)} the answered tokens' for row in ends])}"
-        " per second.",
+        f"Against one GPU {listed([f'{_named(row)} gave {fold(row.estimate)}{_single(row)}' for row in ends])} the"
+        " answered tokens per second.",
         "Processes that all answer the same prompts do not answer more prompts: counted as answers, the throughput of"
         f" duplicated replicas can only stay flat. {bullets(points)}",
     )
@@ -94,7 +96,8 @@ def growth(evidence: Evidence) -> Finding:
     if usable.empty:
         return not_measured("the growth of energy per token with the number of GPUs")
     confidence = evidence.assumptions.confidence
-    faster = usable[usable["estimate_low"] > 1]
+    above = usable["estimate_low"] > 1
+    faster, thin = usable[above & (usable["n_pairs"] >= _ENOUGH)], usable[above & (usable["n_pairs"] < _ENOUGH)]
     named = [f"{KINDS[row['parallelism']]} {ACCOUNTINGS[row['accounting']]}" for _, row in faster.iterrows()]
     n_shown = int(usable["estimate_low"].notna().sum())
     return Finding(
@@ -104,7 +107,7 @@ def growth(evidence: Evidence) -> Finding:
         "The table holds the exponent b of (energy per token over that on one GPU) = (number of GPUs) to the power b:"
         " 0 is no growth, 1 growth in proportion to the GPUs, above 1 superlinear. Superlinear is said where the"
         f" {level(confidence)} interval lies above 1; {n_shown} of {counted(len(rows), 'exponent')} have an interval;"
-        " that of two settings is no more than their range.",
+        f" that of two settings is no more than their range.{_thin(thin)}",
     )
 
 
@@ -117,6 +120,8 @@ def growth_table(evidence: Evidence) -> Prose:
     for kind, of_kind in rows.groupby("parallelism", sort=True):
         for quantity, words in ((EXPONENT, "exponent"), (MODERATION, BATCHES)):
             found = rows_with(of_kind, quantity=quantity)
+            if found["estimate"].isna().all():
+                continue
             line = {"shared by": KINDS[str(kind)], "quantity": words}
             for name, heading in ACCOUNTINGS.items():
                 row = rows_with(found, accounting=name)
@@ -193,6 +198,17 @@ def _most_gpus(rows: pd.DataFrame) -> pd.Series | None:
 def _named(row: pd.Series) -> str:
     joined = {"tensor": f"tensor parallelism over {row['n_gpus']} GPUs"}
     return joined.get(row["parallelism"], f"{row['n_gpus']} {KINDS[row['parallelism']]}")
+
+
+def _single(row: pd.Series) -> str:
+    """Says of an estimate that one pair of runs is all there is."""
+    return " (one pair of runs)" if row["n_pairs"] == 1 else ""
+
+
+def _thin(rows: pd.DataFrame) -> str:
+    """Ways to share the work whose growth rests on two pairs."""
+    named = list(dict.fromkeys(KINDS[kind] for kind in rows["parallelism"]))
+    return f" From two pairs of runs only, so no more than a sign of it: {listed(named)}." if named else ""
 
 
 def _exponent(row: pd.Series) -> str:

@@ -92,7 +92,7 @@ def precision_gain(evidence: Evidence) -> Finding:
     said = [f"float16 saves {listed(gains)}"] if gains else []
     return Finding(
         f"Against float32, {'; '.join(said + [loss for loss in losses if loss])}.",
-        "Ratios to float32, geometric means:" + bullets(lines) + f"\n\n{_LIBRARY}",
+        "Ratios to float32, geometric means:" + bullets(lines),
     )
 
 
@@ -111,7 +111,8 @@ def precision_half(evidence: Evidence) -> Finding:
     ]
     return Finding(
         f"Against float16, {listed(said)} the energy, over the batch sizes measured.",
-        f"Points of model and batch size by whether the interval lies beside 1:{bullets(lines)}\n\n{_LIBRARY}",
+        "Points of model and batch size by whether their interval lies above 1 (more), below (less) or holds it"
+        f" (undecided):{bullets(lines)}",
     )
 
 

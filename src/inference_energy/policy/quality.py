@@ -62,7 +62,7 @@ def completeness(evidence: Evidence) -> Finding:
     if len(failed):
         reasons = failed.groupby("status").size()
         detail = "Records without numbers: " + listed([f"{count} {status}" for status, count in reasons.items()]) + "."
-    cycles = evidence.ok.groupby(["study", "setting"])["cycle"].nunique()
+    cycles = evidence.ok.groupby("setting")["cycle"].nunique()
     several = f" {counted(len(cycles), 'setting')} are measured, {int((cycles > 1).sum())} of them in several cycles."
     return Finding(
         f"{row['n_runs']:,} of {row['n_planned_runs']:,} runs of the whole design are recorded"
@@ -210,9 +210,28 @@ def traced_record(evidence: Evidence) -> pd.DataFrame:
 
 
 def soundness(evidence: Evidence) -> Prose:
-    """How good the measurement is, in four sentences."""
-    found = [completeness(evidence), counter_against_power(evidence), ledger(evidence), window_spread(evidence)]
-    return Prose(bullets([finding.title for finding in found]).strip())
+    """How good the measurement is, in four sentences for readers who know no counters and windows."""
+    found = [completeness(evidence).title]
+    ratios = (evidence.windows["counter_over_power_ratio"].dropna() - 1).abs()
+    if len(ratios):
+        found.append(
+            "A GPU's energy is read in two ways, which agree within"
+            f" {percent(float(ratios.quantile(0.9)))} in nine of ten measured stretches."
+        )
+    row = total(evidence)
+    if row is not None and known(row["ledger_closure_fraction"]):
+        found.append(
+            "Idle, loading, warm-up and measuring together differ from all the energy that the GPUs counted by"
+            f" {percent(abs(row['ledger_closure_fraction']))}; within runs by"
+            f" {percent(abs(row['runs_closure_fraction']))}."
+        )
+    spread = steady_runs(evidence)["window_cv"].dropna()
+    if len(spread):
+        found.append(
+            f"Stretches of one run differ by {percent(spread.median())} in the median run and by"
+            f" {percent(spread.max())} in the worst (CV)."
+        )
+    return Prose(bullets(found).strip())
 
 
 def _same_run(frame: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
@@ -319,7 +338,7 @@ def failures(evidence: Evidence) -> Prose:
     """Every run without numbers, with its reason."""
     rows = evidence.runs[evidence.runs["status"] != "ok"]
     if rows.empty:
-        return Prose("Every recorded run holds numbers.")
+        return Prose("None: every recorded run holds numbers.")
     shown = rows.assign(
         levels=[
             f"{row['model']} {row['precision']}, batch {row['batch_size']}, {counted(row['n_gpus'], 'GPU')}"

@@ -140,7 +140,7 @@ def limits(evidence: Evidence) -> Prose:
 
 def _once(evidence: Evidence) -> str:
     """How many settings were measured in one cycle only."""
-    counts = evidence.ok.groupby(["study", "setting"])["cycle"].nunique()
+    counts = evidence.ok.groupby("setting")["cycle"].nunique()
     n = int((counts < 2).sum())
     return f" {n:,} of {counted(len(counts), 'setting')} were measured in one cycle only." if n else ""
 

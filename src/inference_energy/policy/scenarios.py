@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from inference_energy.analyse.scenarios import CV, FOLD, IDEAL, IDEAL_SHARE, REALISTIC, named
+from inference_energy.models.scenarios import CV, FOLD, IDEAL, IDEAL_SHARE, REALISTIC, named
 from inference_energy.policy.estimates import ACCOUNTINGS, cell, reasons, rows_with
 from inference_energy.policy.evidence import Evidence
 from inference_energy.policy.wording import (
@@ -21,6 +21,10 @@ from inference_energy.policy.wording import (
 )
 
 VERSIONS = {"scenarios_text": "as the text says", "scenarios_code": "as the code does"}
+_ONCE = (
+    "No interval is given here, because not every scenario was measured in two cycles; the policy report gives one from"
+    " the scatter of all repeated runs."
+)
 WHAT = "the published scenarios (studies scenarios_text and scenarios_code)"
 
 
@@ -45,6 +49,7 @@ def scenario_spread(evidence: Evidence) -> Finding:
             f"The spread cannot be estimated, because {reasons(folds)}.",
         )
     parts = []
+    versions = usable["version"].nunique()
     for (version, model), of_pair in usable.groupby(["version", "model"], sort=True):
         ours = rows_with(of_pair, accounting="generated")
         theirs = rows_with(of_pair, accounting="published")
@@ -53,7 +58,8 @@ def scenario_spread(evidence: Evidence) -> Finding:
         again = f", {fold(theirs['estimate'].iloc[0])} counted as published" if len(theirs) else ""
         said = ours["published_ratio"].iloc[0]
         stated = f" (the study states {fold(said)})" if known(said) else ""
-        parts.append(f"{fold(ours['estimate'].iloc[0])} for {model} {VERSIONS[str(version)]}{again}{stated}")
+        which = f" {VERSIONS[str(version)]}" if versions > 1 else ""
+        parts.append(f"{fold(ours['estimate'].iloc[0])} for {model}{which}{again}{stated}")
     return Finding(
         f"Between realistic scenarios energy per generated token differs {listed(parts)}.",
         f"Scenarios on several GPUs are duplicated replicas in the code's version: counting decides how far they lie"
@@ -73,8 +79,10 @@ def ideal_share(evidence: Evidence) -> Finding:
                 f"How far {IDEAL} falls short of realistic scenarios cannot be estimated, because {reasons(rows)}."
             )
         )
+    n_versions = len(set(usable["version"]))
     parts = [
-        f"{percent(row['estimate'])} for {row['model']} {VERSIONS[row['version']]}"
+        f"{percent(row['estimate'])} for {row['model']}"
+        + (f" {VERSIONS[row['version']]}" if n_versions > 1 else "")
         + (f" (published: {percent(row['published_ratio'])})" if known(row["published_ratio"]) else "")
         for _, row in usable.iterrows()
     ]
@@ -82,7 +90,8 @@ def ideal_share(evidence: Evidence) -> Finding:
     return Finding(
         f"A benchmark that runs the ideal scenario {IDEAL} shows only this share of what realistic scenarios take per"
         f" generated token: {listed(parts)}.",
-        f"By the choice of {IDEAL} alone a benchmark could state as little as 1/{1 / least:.0f} of the energy.",
+        f"By the choice of {IDEAL} alone a benchmark could state as little as 1/{1 / least:.0f} of the energy."
+        + ("" if usable["estimate_low"].notna().all() else f" {_ONCE}"),
     )
 
 

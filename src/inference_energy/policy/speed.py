@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from inference_energy.analyse.throughput import alike
+from inference_energy.models.curves import alike
 from inference_energy.policy.evidence import Evidence
 from inference_energy.policy.wording import (
     Finding,
     Prose,
     bullets,
     counted,
-    estimate,
     fold,
     known,
     level,
@@ -82,11 +81,12 @@ def convexity(evidence: Evidence) -> Finding:
         " so that the free convex fit passes through every point."
         f" By AICc, P₀/θ + e describes {better} of {counted(len(scored), 'curve')} better than a power law does."
     )
-    details = [_curve_words(row, evidence) for _, row in curves.iterrows()]
+    details = [_curve_cells(row) for _, row in curves.iterrows()]
     return Finding(
         f"The energy of a token {shape}; the throughput at which marginal energy outweighs fixed power was reached"
         f" {reached}.",
-        f"{detail} {_left_out(evidence)}{bullets(details)}",
+        f"{detail} {_left_out(evidence)}\n\n{table(pd.DataFrame(details))}\n\nIn brackets:"
+        f" {level(evidence.assumptions.confidence)} intervals.",
     )
 
 
@@ -94,25 +94,24 @@ def _names(curves: pd.DataFrame) -> str:
     return listed([f"{row['model']} {row['precision']}" for _, row in curves.iterrows()])
 
 
-def _curve_words(row: pd.Series, evidence: Evidence) -> str:
+def _curve_cells(row: pd.Series) -> dict[str, str]:
     """One curve: its parameters, its inflection and which fit is better."""
-    confidence = evidence.assumptions.confidence
-    marginal = f"e = {estimate(row, 'marginal_energy_j_per_output_token', 'J', confidence)}"
-    return (
-        f"{row['model']} {row['precision']}: P₀ = {estimate(row, 'fixed_power_w', 'W', confidence)}, {marginal};"
-        f" θ* {_inflection(row, confidence)}, {row['inflection_place']} the range measured"
-        f" ({number(row['throughput_min_tokens_per_s'])} to {number(row['throughput_max_tokens_per_s'])} tokens/s)."
-        f" {_better(row)}"
-    )
+    ends = number(row["throughput_min_tokens_per_s"]), number(row["throughput_max_tokens_per_s"])
+    return {
+        "curve": f"{row['model']} {row['precision']}",
+        "fixed power P₀": _cell(row, "fixed_power_w", "W"),
+        "marginal energy e": _cell(row, "marginal_energy_j_per_output_token", "J"),
+        "θ* (tokens/s)": _inflection(row),
+        "measured (tokens/s)": f"{' to '.join(ends)}: θ* is {row['inflection_place']}",
+        "which law fits": _better(row),
+    }
 
 
-def _inflection(row: pd.Series, confidence: float) -> str:
+def _inflection(row: pd.Series) -> str:
     value, low, high = (row[f"{INFLECTION}{end}"] for end in ("", "_low", "_high"))
     if not known(value):
-        return "is never reached: the marginal energy is not above 0"
-    if not known(high):
-        return f"= {number(value)} tokens/s ({level(confidence)} interval from {number(low)}, without an upper end)"
-    return f"= {number(value)} tokens/s ({level(confidence)} interval {number(low)} to {number(high)})"
+        return "never reached: e is not above 0"
+    return f"{number(value)} ({number(low)} {f'to {number(high)}' if known(high) else 'or more'})"
 
 
 def _better(row: pd.Series) -> str:
@@ -120,12 +119,12 @@ def _better(row: pd.Series) -> str:
     fits = {"P₀/θ + e": "hyperbola", "a power law": "power_law"}
     off = {words: row[f"{fit}_residual_fraction"] for words, fit in fits.items()}
     best, worse = sorted(off, key=off.__getitem__)
-    both = f"{best} fits within {percent(off[best])}, {worse} within {percent(off[worse])}"
+    both = f"{best} within {percent(off[best])}, {worse} within {percent(off[worse])}"
     scores = [row["hyperbola_aicc"], row["power_law_aicc"]]
     if not all(known(score) for score in scores):
-        return f"{both[0].upper()}{both[1:]}; too few points for AICc."
+        return f"{both}; too few points for AICc"
     apart = abs(scores[0] - scores[1])
-    return f"{both[0].upper()}{both[1:]} (AICc differs by {number(apart, 2)}{', too little to decide' * (apart < 2)})."
+    return f"{both} (AICc differs by {number(apart, 2)}{', too little to decide' * (apart < 2)})"
 
 
 def _left_out(evidence: Evidence) -> str:
@@ -147,18 +146,28 @@ def convexity_table(evidence: Evidence) -> Prose:
             "AICc: P₀/θ + e": _score(row["hyperbola_aicc"]),
             "power law": _score(row["power_law_aicc"]),
             "free convex": _score(row["convex_aicc"]),
-            "p: convex": _score(row["convex_p_value"]),
-            "p: not convex": _score(row["concave_p_value"]),
+            "p: convex": _p_words(row["convex_p_value"]),
+            "p: not convex": _p_words(row["concave_p_value"]),
             "verdict": row["verdict"] if isinstance(row["verdict"], str) else "too few points",
         }
-        for _, row in evidence.throughput.iterrows()
+        for _, row in evidence.throughput.dropna(subset=["fixed_power_w"]).iterrows()
     ]
+    if not cells:
+        return Prose(_left_out(evidence))
+    shown = pd.DataFrame(cells)
+    shown = shown[[name for name in shown if set(shown[name]) != {"none"}]]
     return Prose(
-        f"{table(pd.DataFrame(cells))}\n\nElasticity: relative change of energy over relative change of throughput, of"
+        f"{table(shown)}\n\nElasticity: relative change of energy over relative change of throughput, of"
         " the power law, with its interval; at -1 power would not depend on throughput. AICc: the smaller, the better;"
         " there is none for too few points, and for a free convex fit that passes through every point. p: how likely"
         " data this far from the shape are if it held; `not convex` is straight or concave."
     )
+
+
+def _p_words(value: float) -> str:
+    if not known(value):
+        return "none"
+    return "below 0.001" if value < 0.001 else "above 0.99" if value > 0.99 else number(value, 2)
 
 
 def _score(value: float) -> str:
@@ -196,9 +205,12 @@ def pareto_front(evidence: Evidence) -> Finding:
         f" {n_front} of {n} in both"
         for model, n_front, n, fast, frugal in found
     ]
+    same = all(fast.name == frugal.name for _, _, _, fast, frugal in found)
     return Finding(
-        f"The most frugal setting needs less energy per token than the one that answers first by {saved}, and its"
-        f" answer takes longer by {longer}.",
+        "The setting that answers first also takes the least energy per token."
+        if same
+        else f"The setting with least energy per token takes {longer} the time of the one that answers first, and that"
+        f" one takes {saved} its energy.",
         "The latency of a query is the time for its batch's whole answer; simulated waiting is not in it. Hosts differ"
         " in speed where the CPU sets the pace, so that settings of nearly the same latency change places from run to"
         f" run: `stays` says how often a setting is on the front when runs are drawn anew.{bullets(details)}",
@@ -258,9 +270,7 @@ def machine_use(evidence: Evidence) -> Finding:
         return not_measured("the share of a GPU's peak rates. " + ". ".join(notes) if len(notes) else "utilisation")
     most, memory = row_with(rated, "mfu"), row_with(rated, "mbu")
     details = [
-        f"{model} {precision}: MFU {_range(group['mfu'])}, MBU {_range(group['mbu'])}, power"
-        f" {_range(group['power_over_limit_fraction'])} of the limit, NVML's utilisation"
-        f" {_range(group['gpu_utilisation_fraction'])}"
+        {"model and precision": f"{model} {precision}"} | {PREDICTORS[name]: _range(group[name]) for name in _BUSY}
         for (model, precision), group in rated.groupby(["model", "precision"])
     ]
     return Finding(
@@ -268,7 +278,8 @@ def machine_use(evidence: Evidence) -> Finding:
         f" {percent(memory['mbu'])} of its memory bandwidth ({_where(memory)}); the median is"
         f" {percent(rated['mfu'].median())} and {percent(rated['mbu'].median())}.",
         f"{_waits(rated)}FLOP and bytes are counted from the architecture, at least what must be done; int4 is held"
-        f" against float16, in which it computes, and int8 against int8.{bullets(details)}",
+        f" against float16, in which it computes, and int8 against int8. Smallest to largest over runs:"
+        f"\n\n{table(pd.DataFrame(details))}",
     )
 
 
@@ -332,10 +343,10 @@ def explanation(evidence: Evidence) -> Finding:
     both = share["variance_fraction"]
     over = f" and {percent(both['flop_per_output_token'])} over all models" if widest == "all" else ""
     return Finding(
-        f"{flop}{over}; throughput explains {percent(both['gpu_throughput_tokens_per_s'])}.",
+        f"{flop}{over}; throughput of a GPU explains {percent(both['gpu_throughput_tokens_per_s'])}.",
         f"{_by_design(constant)} Energy per token is power over throughput, so that throughput explains what power does"
         " not: it is the outcome of a setting, no cause of its own. Shares are R² of log energy per token on the"
-        f" logarithm of each, over settings.{bullets(_shares(rows))}",
+        f" logarithm of each, over settings.\n\n{_shares(rows)}",
     )
 
 
@@ -348,23 +359,26 @@ def _by_design(constant: bool) -> str:
     )
 
 
-def _shares(rows: pd.DataFrame) -> list[str]:
-    """A line a scope, and one on what the joint model loses."""
-    found = []
+def _shares(rows: pd.DataFrame) -> str:
+    """A table of shares, a column a scope, and what the joint models lose."""
+    cells: dict[str, dict[str, str]] = {}
+    joined = []
     for scope, of_scope in rows.groupby("scope", sort=False):
-        ordered = of_scope.sort_values("variance_fraction", ascending=False)
-        shares = [f"{PREDICTORS[row['predictor']]} {_share(row)}" for _, row in ordered.iterrows()]
         where = "all models together" if scope == "all" else str(scope)
-        found.append(f"{where} ({counted(int(ordered['n_settings'].iloc[0]), 'setting')}): {', '.join(shares)}")
+        head = f"{where}, {counted(int(of_scope['n_settings'].iloc[0]), 'setting')}"
+        cells[head] = {PREDICTORS[row["predictor"]]: _share(row) for _, row in of_scope.iterrows()}
         joint = of_scope.dropna(subset=["unique_fraction"])
         if len(joint):
             most = row_with(joint, "unique_fraction")
-            found[-1] += (
-                f". Together {listed([PREDICTORS[name] for name in joint['predictor']])} explain"
+            joined.append(
+                f"{where}: together {listed([PREDICTORS[name] for name in joint['predictor']])} explain"
                 f" {percent(most['joint_fraction'])}; without {PREDICTORS[most['predictor']]} it would be"
                 f" {percent(most['joint_fraction'] - most['unique_fraction'])}"
             )
-    return found
+    shown = pd.DataFrame(cells).reindex(
+        [words for words in PREDICTORS.values() if words in set().union(*cells.values())]
+    )
+    return table(shown.fillna("–").reset_index(names="explained by")) + bullets(joined)
 
 
 def _share(row: pd.Series) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from inference_energy.analyse.traffic import (
+from inference_energy.models.traffic import (
     ALL,
     BURST,
     CONSTANT,

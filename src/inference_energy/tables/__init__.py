@@ -91,12 +91,12 @@ def conform(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
         raise AnalysisError(
             f"table {table.name}",
             f"missing columns {sorted(missing)}, unknown columns {sorted(unknown)}",
-            "the columns of tables.py",
+            "its columns in inference_energy.tables",
         )
     try:
         return frame[table.names].astype({column.name: column.dtype for column in table.columns}).reset_index(drop=True)
     except (TypeError, ValueError) as error:
-        raise AnalysisError(f"table {table.name}", str(error), "the types of tables.py") from error
+        raise AnalysisError(f"table {table.name}", str(error), "its types in inference_energy.tables") from error
 
 
 def write(frame: pd.DataFrame, table: Table, folder: Path) -> None:

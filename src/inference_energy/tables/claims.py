@@ -25,7 +25,8 @@ CLAIMS = Table(
         number("high", "upper end of its interval"),
         *with_interval(
             "effect_over_published_ratio",
-            "our effect over the published one, from the neutral value on the claim's scale: 0 is none, 1 as published",
+            "our effect over the published one, from the neutral value on the claim's scale: 0 is none, 1 as published;"
+            " of a size ours over theirs, of a reduction the fold that it makes",
         ),
         integer("n_estimates", "estimates behind a statement on several; the least favourable is shown"),
         text("verdict", "reproduced, same direction, not reproduced, contradicted or not testable here"),

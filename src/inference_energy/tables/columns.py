@@ -58,7 +58,7 @@ def boolean(name: str, description: str) -> Column:
 
 
 def with_interval(name: str, description: str) -> tuple[Column, Column, Column]:
-    """An estimate and both ends of its bootstrap interval."""
+    """An estimate and both ends of its interval."""
     return (
         number(name, description),
         number(f"{name}_low", f"lower end of the interval of {name}"),

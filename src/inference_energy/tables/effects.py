@@ -136,7 +136,7 @@ GRID_FOLDS = Table(
     "grid_folds",
     "settings of the published grid, measured or predicted, never both",
     (
-        text("source", "measured, or predicted"),
+        text("source", "measured; predicted, each GPU once; or predicted, published accounting"),
         text("model", "model, or 'all'"),
         integer("n_settings", "settings behind it"),
         integer("n_grid_settings", "settings of the grid"),
