@@ -84,23 +84,23 @@ def claims_compared(rows: pd.DataFrame, title: str, caption: str) -> Figure:
             _effect(axes, place + float(offset), row)
     said = rows.drop_duplicates(["study", "claim_id"]).set_index(["study", "claim_id"])["statement"]
     labels = [f"{study.capitalize()}: {_brief(said[study, claim])}" for study, claim in names]
-    axes.set_yticks(range(len(names)), labels, fontsize=7.5)
+    axes.set_yticks(range(len(names)), labels, fontsize=6.8)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(_LEAST - 0.1, _MOST + 0.1)
-    axes.set_xlabel(
-        "Our effect over the published one (0: none; 1: as published; shaded: counts as the same)", fontsize=9
-    )
+    axes.set_xlabel("Our effect over the published one (0: none; 1: as published; shaded: ± a fifth)", fontsize=8.5)
     found = [verdict for verdict in VERDICTS if verdict in set(rows["verdict"])]
     handles = [
         axes.plot([], [], VERDICTS[verdict][1], color=VERDICTS[verdict][0], label=verdict)[0] for verdict in found
     ]
-    axes.legend(handles=handles, ncols=4, frameon=False, fontsize=8.5, loc="lower right", bbox_to_anchor=(1.02, 1))
+    key = axes.legend(handles=handles, ncols=4, frameon=False, fontsize=8.5, loc="lower right", bbox_to_anchor=(1, 1))
+    key.set_in_layout(False)  # or the names on the left are cut
+    axes.set_title(" ", fontsize=13)  # room for it
     return figure
 
 
 def _brief(statement: str) -> str:
     """A claim on one line."""
-    return textwrap.shorten(statement, 56, placeholder=" …")
+    return textwrap.shorten(statement, 54, placeholder=" …")
 
 
 def _effect(axes: Axes, height: float, row: pd.Series) -> None:
