@@ -33,9 +33,5 @@ fi
 
 echo "Installing into $venv: a few minutes the first time."
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-install() {
-    "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
-        --constraint requirements/lock.txt ${index[@]+"${index[@]}"} --editable ".[$extras]"
-}
-# pip takes an index that fails for a moment for one without the package, and calls that a conflict: try again.
-install || { sleep 5 && install; } || { sleep 30 && install; }
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check \
+    --constraint requirements/lock.txt ${index[@]+"${index[@]}"} --editable ".[$extras]"
