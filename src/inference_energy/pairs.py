@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from inference_energy.errors import AnalysisError
-from inference_energy.tables import FACTORS
+from inference_energy.tables import FACTORS, above_zero
 
 #: Factors that belong together: a level of the first decides which of the others have a value.
 DECODING = ("decoding", "sampling_temperature", "top_k", "top_p")
@@ -56,14 +56,7 @@ def paired(runs: pd.DataFrame, factors: Sequence[str], is_baseline: pd.Series, q
         if factor not in names:
             raise AnalysisError("pairs", f"{factor!r} is no factor", f"one of {', '.join(names)}")
     known = runs[runs[quantity].notna()]
-    if (known[quantity] <= 0).any():
-        worst = known[known[quantity] <= 0].iloc[0]
-        raise AnalysisError(
-            "table runs",
-            f"{quantity} of {worst['study']}/{worst['setting']} in cycle {worst['cycle']} is {worst[quantity]:g}",
-            "a value above 0: it is compared by its logarithm",
-            "Look at that record's windows and warnings",
-        )
+    above_zero(known, quantity, "table runs")
     others = [name for name in names if name not in factors]
     chosen = is_baseline.reindex(known.index).fillna(False).astype(bool)
     logs = known.assign(log_value=np.log(known[quantity].astype(float)))

@@ -86,5 +86,5 @@ def test_other_studies_are_left_out_and_other_factors_refused() -> None:
 
 @pytest.mark.parametrize("energy", [0.0, -1.0])
 def test_an_energy_that_is_not_above_0_is_refused(energy: float) -> None:
-    with pytest.raises(AnalysisError, match="energy_j_per_output_token of b8 in cycle 2 is"):
+    with pytest.raises(AnalysisError, match="energy_j_per_output_token of batching/b8 in cycle 2 is"):
         batch_curve(_runs({1: [1.0, 1.0], 8: [1.0, energy]}), **BOOTSTRAP)

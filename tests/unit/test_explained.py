@@ -136,5 +136,5 @@ def test_no_run_is_refused() -> None:
 
 
 def test_an_energy_that_is_not_above_zero_is_refused() -> None:
-    with pytest.raises(AnalysisError, match="not above 0"):
+    with pytest.raises(AnalysisError, match="a value above 0"):
         explained(_runs().assign(energy_j_per_output_token=0.0), **BOOTSTRAP)

@@ -104,5 +104,5 @@ def test_no_run_is_an_empty_table() -> None:
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0])
 def test_an_energy_that_is_not_above_zero_is_refused(wrong: float) -> None:
-    with pytest.raises(AnalysisError, match="not above 0"):
+    with pytest.raises(AnalysisError, match="a value above 0"):
         _table(_run("a", wrong, 1.0))

@@ -242,5 +242,5 @@ def test_no_run_at_all_is_an_empty_table() -> None:
 def test_an_energy_that_is_not_above_zero_is_refused(wrong: float) -> None:
     energy = 150 / SPEEDS
     energy[2] = wrong
-    with pytest.raises(AnalysisError, match="not above 0"):
+    with pytest.raises(AnalysisError, match="a value above 0"):
         throughput(_runs(energy), **BOOTSTRAP)

@@ -183,8 +183,8 @@ def test_studies_of_the_method_are_left_out() -> None:
     ("changes", "complaint"),
     [
         ({"energy_j_per_output_token": float("nan")}, "none of 1 runs"),
-        ({"energy_j_per_output_token": 0.0}, "is 0 J"),
-        ({"energy_j_per_output_token": -1.0}, "is -1 J"),
+        ({"energy_j_per_output_token": 0.0}, "is 0"),
+        ({"energy_j_per_output_token": -1.0}, "is -1"),
         ({"model": "other"}, "unknown model 'other'"),
         ({"precision": "int2"}, "unknown precision 'int2'"),
     ],

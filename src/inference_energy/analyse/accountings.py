@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from inference_energy.errors import AnalysisError
 from inference_energy.models.grid import N_PUBLISHED_GPUS
-from inference_energy.tables import KEY, conform
+from inference_energy.tables import KEY, above_zero, conform
 from inference_energy.tables.serving import ACCOUNTINGS
 
 GENERATED, ANSWERED, PUBLISHED = "generated", "answered", "published"
@@ -74,14 +73,7 @@ def accountings(runs: pd.DataFrame) -> Accountings:
     """
     known = runs[runs[_ENERGY].notna()]
     energy, speed = known[_ENERGY].astype(float), known[_THROUGHPUT].astype(float)
-    if (energy <= 0).any():
-        worst = known[energy <= 0].iloc[0]
-        raise AnalysisError(
-            "table runs",
-            f"{_ENERGY} of {worst['study']}/{worst['setting']} in cycle {worst['cycle']} is {worst[_ENERGY]:g}",
-            "a value above 0",
-            "Look at that record's windows and warnings",
-        )
+    above_zero(known, _ENERGY, "table runs")
     n = known["n_gpus"].astype(float)
     duplicates = pd.Series(np.where(known["parallelism"].eq("replicas_duplicated").fillna(False), n, 1.0), known.index)
     idle = (known["idle_power_w"].astype(float) / n).where(known["n_visible_gpus"].astype(float) > 0)

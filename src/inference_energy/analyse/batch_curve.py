@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from inference_energy.errors import AnalysisError
 from inference_energy.resample import interval
-from inference_energy.tables import BATCH_CURVE, conform
+from inference_energy.tables import BATCH_CURVE, above_zero, conform
 
 Floats = NDArray[np.float64]
 
@@ -86,14 +86,7 @@ def batch_curve(
             f"one of {sorted(runs['study'].unique())}",
             "Name a study that varies batch_size",
         )
-    if (known[_QUANTITIES[0]] <= 0).any():
-        worst = known[known[_QUANTITIES[0]] <= 0].iloc[0]
-        raise AnalysisError(
-            f"table runs, study {study}",
-            f"{_QUANTITIES[0]} of {worst['setting']} in cycle {worst['cycle']} is {worst[_QUANTITIES[0]]:g}",
-            "a value above 0: others are divided by it",
-            "Look at that record's windows and warnings",
-        )
+    above_zero(known, _QUANTITIES[0], f"table runs, study {study}")
     _refuse_other_factors(known, study)
     uniform = np.random.default_rng(seed).random((n_bootstrap, int(known["cycle"].nunique())))
     rows = []

@@ -10,8 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from inference_energy.errors import AnalysisError
-from inference_energy.tables import conform
+from inference_energy.tables import above_zero, conform
 from inference_energy.tables.levers import BATCH_KNEE
 
 Floats = NDArray[np.float64]
@@ -88,14 +87,7 @@ def batch_knee(
     """
     settings = runs.loc[runs["study"] == study, "setting"].unique()
     known = runs[runs["setting"].isin(settings) & runs[ENERGY].notna()]
-    if (known[ENERGY] <= 0).any():
-        worst = known[known[ENERGY] <= 0].iloc[0]
-        raise AnalysisError(
-            "table runs",
-            f"{ENERGY} of {worst['study']}/{worst['setting']} in cycle {worst['cycle']} is {worst[ENERGY]:g}",
-            "a value above 0: its logarithm is fitted",
-            "Look at that record's windows and warnings",
-        )
+    above_zero(known, ENERGY, "table runs")
     rows = []
     for (model, precision), curve in known.groupby(["model", "precision"], sort=True):
         batch, energy = curve["batch_size"].to_numpy(dtype=float), curve[ENERGY].to_numpy(dtype=float)

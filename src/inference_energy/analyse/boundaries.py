@@ -9,7 +9,7 @@ import pandas as pd
 
 from inference_energy.errors import AnalysisError
 from inference_energy.models.deployments import is_deployment
-from inference_energy.tables import KEY, conform
+from inference_energy.tables import KEY, above_zero, conform
 from inference_energy.tables.spread import BOUNDARIES
 
 GROSS, NET, MACHINE = "taking_part_gross", "taking_part_net", "machine_gross"
@@ -65,14 +65,7 @@ def boundaries(runs: pd.DataFrame, qualifications: pd.DataFrame) -> Boundaries:
         raise AnalysisError(
             "table runs", f"none of {len(runs)} runs has {_ENERGY}", "at least one measured run", "See column status"
         )
-    if (known[_ENERGY] <= 0).any():
-        worst = known[known[_ENERGY] <= 0].iloc[0]
-        raise AnalysisError(
-            "table runs",
-            f"{_ENERGY} of {worst['study']}/{worst['setting']} in cycle {worst['cycle']} is {worst[_ENERGY]:g}",
-            "a value above 0",
-            "Look at that record's windows and warnings",
-        )
+    above_zero(known, _ENERGY, "table runs")
     common = known[[*_KEY, "model", "sitting"]].assign(deployment=is_deployment(known))
     gross = known[_ENERGY].astype(float)
     nothing = pd.Series(pd.NA, index=known.index, dtype="string")

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 
-from inference_energy.errors import AnalysisError
-from inference_energy.tables import conform
+from inference_energy.tables import above_zero, conform
 from inference_energy.tables.levers import DECODING_TREND
 
 ENERGY = "energy_j_per_output_token"
@@ -69,14 +68,7 @@ def decoding_trend(runs: pd.DataFrame, *, study: str = "decoding", confidence: f
     """
     settings = runs.loc[runs["study"] == study, "setting"].unique()
     known = runs[runs["setting"].isin(settings) & runs[ENERGY].notna()]
-    if (known[ENERGY] <= 0).any():
-        worst = known[known[ENERGY] <= 0].iloc[0]
-        raise AnalysisError(
-            "table runs",
-            f"{ENERGY} of {worst['study']}/{worst['setting']} in cycle {worst['cycle']} is {worst[ENERGY]:g}",
-            "a value above 0: its logarithm is fitted",
-            "Look at that record's windows and warnings",
-        )
+    above_zero(known, ENERGY, "table runs")
     sampled = known["decoding"] != "greedy"
     steps = {
         "order of methods": known["decoding"].map({name: rank for rank, name in enumerate(ORDER)}),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from inference_energy.errors import AnalysisError
 from inference_energy.resample import by_setting, interval, setting_means
-from inference_energy.tables import conform
+from inference_energy.tables import above_zero, conform
 from inference_energy.tables.speed import EXPLAINED
 
 Floats = NDArray[np.float64]
@@ -83,8 +83,7 @@ def explained(utilisation: pd.DataFrame, *, confidence: float, n_bootstrap: int,
     """
     if utilisation.empty:
         raise AnalysisError("table utilisation", "holds no run", "at least one", "Run: inference-energy analyse")
-    if (utilisation[_ENERGY] <= 0).any():
-        raise AnalysisError("table utilisation", f"a {_ENERGY} is not above 0", "", "Look at that run's record")
+    above_zero(utilisation, _ENERGY, "table utilisation")
     lengths = ["n_input_tokens", "n_output_tokens"]
     commonest: Any = utilisation.groupby(lengths)["setting"].nunique().idxmax()
     shown = utilisation[(utilisation[lengths] == list(commonest)).all(axis=1)]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from inference_energy.errors import AnalysisError
 from inference_energy.resample import by_setting, interval, setting_means, smoothed
-from inference_energy.tables import ENERGY_SUMMARY, conform
+from inference_energy.tables import ENERGY_SUMMARY, above_zero, conform
 
 Floats = NDArray[np.float64]
 
@@ -94,14 +94,7 @@ def fold_range(boundaries: pd.DataFrame, *, confidence: float, n_bootstrap: int,
             "at least one measured run that is not of the method's studies alone",
             "See the columns deployment and reason",
         )
-    if (known[_ENERGY] <= 0).any():
-        worst = known[known[_ENERGY] <= 0].iloc[0]
-        raise AnalysisError(
-            "table boundaries",
-            f"{_ENERGY} of {worst['study']}/{worst['setting']} in cycle {worst['cycle']} is {worst[_ENERGY]:g}",
-            "a value above 0: folds divide by it",
-            "Look at that record's windows and warnings",
-        )
+    above_zero(known, _ENERGY, "table boundaries")
     rows = []
     for study, model, accounting, group in _groups(known):
         rng = np.random.default_rng(seed)  # anew: a group's interval does not depend on other groups

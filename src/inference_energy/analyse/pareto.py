@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from inference_energy.errors import AnalysisError
 from inference_energy.resample import by_setting, interval
-from inference_energy.tables import conform
+from inference_energy.tables import above_zero, conform
 from inference_energy.tables.speed import PARETO
 
 Floats = NDArray[np.float64]
@@ -79,8 +78,7 @@ def pareto(utilisation: pd.DataFrame, *, confidence: float, n_bootstrap: int, se
     """
     shown = utilisation[utilisation["parallelism"].fillna("none") != "replicas_duplicated"]
     for name in _QUANTITIES:
-        if (shown[name] <= 0).any():
-            raise AnalysisError("table utilisation", f"a {name} is not above 0", "", "Look at that run's record")
+        above_zero(shown, name, "table utilisation")
     lengths = ["n_input_tokens", "n_output_tokens"]
     if len(shown):
         commonest: Any = shown.groupby(lengths)["setting"].nunique().idxmax()

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import curve_fit, nnls
 
-from inference_energy.errors import AnalysisError
 from inference_energy.models.curves import alike
 from inference_energy.resample import by_setting
-from inference_energy.tables import conform
+from inference_energy.tables import above_zero, conform
 from inference_energy.tables.speed import THROUGHPUT
 
 Floats = NDArray[np.float64]
@@ -92,8 +91,7 @@ def throughput(utilisation: pd.DataFrame, *, confidence: float, n_bootstrap: int
     """
     shown = alike(utilisation)
     for name in (_ENERGY, _SPEED):
-        if (shown[name] <= 0).any():
-            raise AnalysisError("table utilisation", f"a {name} is not above 0", "", "Look at that run's record")
+        above_zero(shown, name, "table utilisation")
     curves = [_Curve(runs) for _, runs in shown.groupby(["model", "precision"], sort=True)]
     noise = _noise([curve for curve in curves if curve.enough])
     rows = [curve.row(noise, confidence, n_bootstrap, seed) for curve in curves]

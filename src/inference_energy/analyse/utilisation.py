@@ -8,7 +8,7 @@ import pandas as pd
 
 from inference_energy.errors import AnalysisError
 from inference_energy.models.deployments import is_deployment
-from inference_energy.tables import conform
+from inference_energy.tables import above_zero, conform
 from inference_energy.tables.speed import UTILISATION
 
 #: Bytes of a weight in the layers, and of an activation, a cached key or value, and a weight of the last layer.
@@ -157,15 +157,7 @@ def _deployments(runs: pd.DataFrame) -> pd.DataFrame:
             "at least one measured run",
             "See the column status",
         )
-    if (known["energy_j_per_output_token"] <= 0).any():
-        worst = known[known["energy_j_per_output_token"] <= 0].iloc[0]
-        raise AnalysisError(
-            "table runs",
-            f"energy per token of {worst['study']}/{worst['setting']} in cycle {worst['cycle']} is"
-            f" {worst['energy_j_per_output_token']:g} J",
-            "a value above 0",
-            "Look at that record's windows and warnings",
-        )
+    above_zero(known, "energy_j_per_output_token", "table runs")
     return known[is_deployment(known)]
 
 

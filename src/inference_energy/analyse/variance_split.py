@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from inference_energy.errors import AnalysisError
-from inference_energy.tables import KEY, conform
+from inference_energy.tables import KEY, above_zero, conform
 from inference_energy.tables.spread import VARIANCE_SPLIT
 
 Floats = NDArray[np.float64]
@@ -116,14 +116,7 @@ def _run_means(runs: pd.DataFrame, windows: pd.DataFrame, boundaries: pd.DataFra
             "at least one measured window",
             "See the column status of table runs",
         )
-    if (shown[_ENERGY] <= 0).any():
-        worst = shown[shown[_ENERGY] <= 0].iloc[0]
-        raise AnalysisError(
-            "table windows",
-            f"{_ENERGY} of {worst['study']}/{worst['setting']} in cycle {worst['cycle']} is {worst[_ENERGY]:g}",
-            "a value above 0: its logarithm is split",
-            "Look at that record's counter and tail",
-        )
+    above_zero(shown, _ENERGY, "table windows")
     logs = shown[_KEY].assign(log=np.log(shown[_ENERGY].astype(float)))
     found = logs.groupby(_KEY, as_index=False)["log"].agg(mean="mean", var="var", n_windows="count")
     names = ["sitting", "gpu_uuid_hash", "gpu_utilisation_fraction", "traffic"]

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from inference_energy.errors import AnalysisError
+from inference_energy.tables import above_zero
 
 ENERGY = "energy_j_per_output_token"
 ONE_GPU, NO_TRAFFIC, TRAFFIC = "1 GPU", "no waiting", "waiting"
@@ -69,14 +70,7 @@ def deployments(runs: pd.DataFrame) -> pd.DataFrame:
     known = runs[runs[ENERGY].notna()]
     if known.empty:
         raise AnalysisError("table runs", f"none of {len(runs)} runs has {ENERGY}", "at least one measured run")
-    if (known[ENERGY] <= 0).any():
-        worst = known[known[ENERGY] <= 0].iloc[0]
-        raise AnalysisError(
-            "table runs",
-            f"{ENERGY} of {worst['study']}/{worst['setting']} in cycle {worst['cycle']} is {worst[ENERGY]:g}",
-            "a value above 0: its logarithm is modelled",
-            "Look at that record's windows and warnings",
-        )
+    above_zero(known, ENERGY, "table runs")
     return with_levels(known[is_deployment(known)])
 
 

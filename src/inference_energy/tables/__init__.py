@@ -64,6 +64,7 @@ __all__ = [
     "WINDOWS",
     "Column",
     "Table",
+    "above_zero",
     "conform",
     "data_dictionary",
     "read",
@@ -97,6 +98,32 @@ def conform(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
         return frame[table.names].astype({column.name: column.dtype for column in table.columns}).reset_index(drop=True)
     except (TypeError, ValueError) as error:
         raise AnalysisError(f"table {table.name}", str(error), "its types in inference_energy.tables") from error
+
+
+def above_zero(frame: pd.DataFrame, quantity: str, where: str) -> None:
+    """Refuse values of `quantity` that are not above 0: they are divided by, or their logarithm is taken.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of a table that names study, setting and cycle; missing values pass.
+    where : str
+        The table, for the message.
+
+    Raises
+    ------
+    AnalysisError
+        Names the first such row.
+    """
+    wrong = frame[(frame[quantity] <= 0).fillna(value=False).astype(bool)]
+    if len(wrong):
+        row = wrong.iloc[0]
+        raise AnalysisError(
+            where,
+            f"{quantity} of {row['study']}/{row['setting']} in cycle {row['cycle']} is {row[quantity]:g}",
+            "a value above 0",
+            "Look at that record's windows and warnings",
+        )
 
 
 def write(frame: pd.DataFrame, table: Table, folder: Path) -> None:
