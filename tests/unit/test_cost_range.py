@@ -71,5 +71,5 @@ def test_an_empty_campaign_has_no_rows_and_a_zero_is_an_error() -> None:
     assert cost_range(_runs(), confidence=0.95).table().empty
     failed = _runs(("m", "a", 0.0)).assign(energy_j_per_output_token=float("nan"))
     assert cost_range(failed, confidence=0.95).table().empty
-    with pytest.raises(AnalysisError, match="is 0. Expected: a value above 0"):
+    with pytest.raises(AnalysisError, match=r"is 0\. Expected: a value above 0"):
         cost_range(_runs(("m", "a", 0.0)).assign(energy_j_per_output_token=0.0), confidence=0.95)

@@ -37,6 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, archive: Path, archived: t
     made = Project(tmp_path_factory.mktemp("archived") / "project")
     copy = made.folder / "results" / archive.name
     shutil.copytree(archive / "qualification", copy / "qualification")
+    shutil.copytree(ROOT / "results" / "audit-baker", copy.parent / "audit-baker")
     for name in FILES:
         shutil.copy(archive / name, copy / name)
     n_notebooks = len(list((ROOT / "notebooks").glob("*.ipynb")))

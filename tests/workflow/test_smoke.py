@@ -124,7 +124,8 @@ def test_a_deleted_record_is_measured_again_and_no_other(project: Project, resul
     lost, *kept = _records(results)
     before = {path: path.stat().st_mtime_ns for path in kept}
     lost.unlink()
-    assert planned(project.snakemake(*SMOKE_ALONE)) == {"measure": 1, **FOLLOWS}
+    follows = FOLLOWS | {"analyse": sum(bool(question.inputs) for question in QUESTIONS.values())}
+    assert planned(project.snakemake(*SMOKE_ALONE)) == {"measure": 1, **follows}
     assert lost.exists()
     assert {path: path.stat().st_mtime_ns for path in kept} == before
 
@@ -148,7 +149,7 @@ def test_a_failing_run_stops_its_own_campaign_only(project: Project, results: Pa
     output = project.snakemake("--config", both, status=1)
     failing = project.folder / "results" / "failing"
     assert len(_records(failing)) == 2
-    assert not (failing / "tables").exists()
+    assert not (failing / "tables" / "runs.parquet").exists()
     assert (results / "report" / "index.html").exists()
     assert "error: prompts: missing.txt: cannot be read: No such file or directory." in output
     last = output[output.index("Failed, with the reason in the log") :]
