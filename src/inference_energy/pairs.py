@@ -77,3 +77,13 @@ def _matched(rest: pd.DataFrame, baseline: pd.DataFrame, keys: list[str]) -> pd.
     means = baseline.groupby(keys, dropna=False)["log_value"].agg(level="mean", n_baseline_runs="count").reset_index()
     merged = rest[keys].merge(means, on=keys, how="left")
     return merged[["level", "n_baseline_runs"]].set_axis(rest.index)
+
+
+def grounds(pairs: pd.DataFrame, reason: str | None = None) -> dict[str, object]:
+    """What an estimate rests on, and why it or its interval is missing."""
+    return {
+        "n_settings": pairs["setting"].nunique(),
+        "n_pairs": len(pairs),
+        "n_sitting_pairs": int((pairs["matched"] == "sitting").sum()),
+        "note": reason or ("one pair: no interval" if len(pairs) == 1 else None),
+    }

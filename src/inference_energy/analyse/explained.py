@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from inference_energy.errors import AnalysisError
+from inference_energy.models.curves import LENGTHS, of_commonest
 from inference_energy.resample import by_setting, interval, setting_means
 from inference_energy.tables import above_zero, conform
 from inference_energy.tables.speed import EXPLAINED
@@ -84,16 +84,15 @@ def explained(utilisation: pd.DataFrame, *, confidence: float, n_bootstrap: int,
     if utilisation.empty:
         raise AnalysisError("table utilisation", "holds no run", "at least one", "Run: inference-energy analyse")
     above_zero(utilisation, _ENERGY, "table utilisation")
-    lengths = ["n_input_tokens", "n_output_tokens"]
-    commonest: Any = utilisation.groupby(lengths)["setting"].nunique().idxmax()
-    shown = utilisation[(utilisation[lengths] == list(commonest)).all(axis=1)]
+    shown = of_commonest(utilisation, LENGTHS)
+    n_in, n_out = shown[LENGTHS].iloc[0]
     scopes = [(str(model), runs) for model, runs in shown.groupby("model", sort=True)]
     if len(scopes) > 1:
         scopes.append(("all", shown))
     rows = []
     for scope, runs in scopes:
         for row in _scope(runs, confidence, n_bootstrap, seed):
-            rows.append({"scope": scope, "n_input_tokens": commonest[0], "n_output_tokens": commonest[1], **row})
+            rows.append({"scope": scope, "n_input_tokens": n_in, "n_output_tokens": n_out, **row})
     return Explained(pd.DataFrame(rows, columns=EXPLAINED.names), confidence, n_bootstrap)
 
 

@@ -18,7 +18,7 @@ from inference_energy.models.parallelism import (
     SMALL_BATCH,
     THROUGHPUT_RATIO,
 )
-from inference_energy.pairs import PARALLELISM as FACTORS, RATIO, paired
+from inference_energy.pairs import PARALLELISM as FACTORS, RATIO, grounds, paired
 from inference_energy.resample import mean_over_settings
 from inference_energy.tables import KEY, conform
 from inference_energy.tables.serving import PARALLELISM
@@ -148,13 +148,13 @@ def _ratios(pairs: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[str, ob
     """Over all settings, and of each."""
     everything = {"model": "all", "precision": "all", "setting": "all"}
     if pairs.empty:
-        yield everything | _grounds(pairs, "no run on one GPU that is equal in all other factors")
+        yield everything | grounds(pairs, "no run on one GPU that is equal in all other factors")
         return
-    yield everything | bootstrap.geometric(pairs["setting"], pairs[RATIO]) | _grounds(pairs)
+    yield everything | bootstrap.geometric(pairs["setting"], pairs[RATIO]) | grounds(pairs)
     for setting, of_setting in pairs.groupby("setting", sort=True):
         levels = {name: of_setting[name].iloc[0] for name in ("model", "precision", "batch_size")}
         estimate = bootstrap.geometric(of_setting["setting"], of_setting[RATIO])
-        yield levels | {"setting": setting} | estimate | _grounds(of_setting)
+        yield levels | {"setting": setting} | estimate | grounds(of_setting)
 
 
 def _growth(pairs: pd.DataFrame, small: int, large: int, bootstrap: _Bootstrap) -> Iterator[dict[str, object]]:
@@ -162,23 +162,13 @@ def _growth(pairs: pd.DataFrame, small: int, large: int, bootstrap: _Bootstrap) 
     everything = {"model": "all", "precision": "all", "setting": "all"}
     exponent, moderation = everything | {"quantity": EXPONENT}, everything | {"quantity": MODERATION}
     if pairs.empty:
-        yield exponent | _grounds(pairs, "no run on one GPU that is equal in all other factors")
+        yield exponent | grounds(pairs, "no run on one GPU that is equal in all other factors")
     else:
         exponents = np.log(pairs[RATIO].to_numpy(float)) / np.log(pairs["n_gpus"].to_numpy(float))
-        yield exponent | bootstrap.arithmetic(pairs["setting"], exponents) | _grounds(pairs)
+        yield exponent | bootstrap.arithmetic(pairs["setting"], exponents) | grounds(pairs)
     ratios = pairs[pairs["batch_size"].isin([small, large])].rename(columns={RATIO: "ratio"})
     both = paired(ratios, ["batch_size"], ratios["batch_size"] == small, "ratio")
     if both.empty:
-        yield moderation | _grounds(both, f"no pair at both batch {small} and batch {large}, all else equal")
+        yield moderation | grounds(both, f"no pair at both batch {small} and batch {large}, all else equal")
     else:
-        yield moderation | bootstrap.geometric(both["setting"], both[RATIO]) | _grounds(both)
-
-
-def _grounds(pairs: pd.DataFrame, reason: str | None = None) -> dict[str, object]:
-    """What an estimate rests on, and why it or its interval is missing."""
-    return {
-        "n_settings": pairs["setting"].nunique(),
-        "n_pairs": len(pairs),
-        "n_sitting_pairs": int((pairs["matched"] == "sitting").sum()),
-        "note": reason or ("one pair: no interval" if len(pairs) == 1 else None),
-    }
+        yield moderation | bootstrap.geometric(both["setting"], both[RATIO]) | grounds(both)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from inference_energy.models.curves import LENGTHS, of_commonest
 from inference_energy.resample import by_setting, interval
 from inference_energy.tables import above_zero, conform
 from inference_energy.tables.speed import PARETO
@@ -79,10 +79,8 @@ def pareto(utilisation: pd.DataFrame, *, confidence: float, n_bootstrap: int, se
     shown = utilisation[utilisation["parallelism"].fillna("none") != "replicas_duplicated"]
     for name in _QUANTITIES:
         above_zero(shown, name, "table utilisation")
-    lengths = ["n_input_tokens", "n_output_tokens"]
-    if len(shown):
-        commonest: Any = shown.groupby(lengths)["setting"].nunique().idxmax()
-        shown = shown[(shown[lengths] == list(commonest)).all(axis=1) & shown["latency_s"].notna()]
+    shown = of_commonest(shown, LENGTHS)
+    shown = shown[shown["latency_s"].notna()]
     found = [
         _model(runs, confidence, n_bootstrap, np.random.default_rng(seed))
         for _, runs in shown.groupby("model", sort=True)

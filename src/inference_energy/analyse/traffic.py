@@ -25,7 +25,7 @@ from inference_energy.models.traffic import (
     SMALL,
     SMALL_BURST_MAX,
 )
-from inference_energy.pairs import RATIO, TRAFFIC as FACTORS, paired
+from inference_energy.pairs import RATIO, TRAFFIC as FACTORS, grounds, paired
 from inference_energy.resample import by_setting, interval, mean_over_settings, setting_means
 from inference_energy.tables import conform
 from inference_energy.tables.serving import TRAFFIC
@@ -175,20 +175,20 @@ def _with_costs(pairs: pd.DataFrame) -> pd.DataFrame:
 def _costs(pairs: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[str, object]]:
     """Ratio to no waiting, waiting power, and that over the idle power with the model loaded."""
     if pairs.empty:
-        yield {"quantity": OVER_NONE} | _grounds(pairs, "no such run has its equal without waiting")
+        yield {"quantity": OVER_NONE} | grounds(pairs, "no such run has its equal without waiting")
     else:
-        yield {"quantity": OVER_NONE} | bootstrap.geometric(pairs) | _grounds(pairs)
+        yield {"quantity": OVER_NONE} | bootstrap.geometric(pairs) | grounds(pairs)
     yield {"quantity": POWER} | _slope(pairs, "extra_j_per_batch", bootstrap)
     near = _near(pairs)
     near = near[near["idle_loaded_power_w"].notna()]
     if near.empty:
-        yield {"quantity": OVER_IDLE} | _grounds(near, _NOT_NEAR)
+        yield {"quantity": OVER_IDLE} | grounds(near, _NOT_NEAR)
         return
     near = near.assign(idle_j_per_batch=near["idle_loaded_power_w"].astype(float) * near["wait"])
     waiting, resampled = bootstrap.slopes(near, "extra_j_per_batch")
     idle, idle_resampled = bootstrap.slopes(near, "idle_j_per_batch")  # of the same draws
     yield (
-        {"quantity": OVER_IDLE} | bootstrap.ends(waiting / idle, resampled / idle_resampled, len(near)) | _grounds(near)
+        {"quantity": OVER_IDLE} | bootstrap.ends(waiting / idle, resampled / idle_resampled, len(near)) | grounds(near)
     )
 
 
@@ -200,8 +200,8 @@ def _near(pairs: pd.DataFrame) -> pd.DataFrame:
 def _slope(pairs: pd.DataFrame, cost: str, bootstrap: _Bootstrap) -> dict[str, object]:
     near = _near(pairs)
     if near.empty:
-        return _grounds(near, _NOT_NEAR)
-    return bootstrap.ends(*bootstrap.slopes(near, cost), len(near)) | _grounds(near)
+        return grounds(near, _NOT_NEAR)
+    return bootstrap.ends(*bootstrap.slopes(near, cost), len(near)) | grounds(near)
 
 
 def _each_setting(pairs: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[str, object]]:
@@ -211,7 +211,7 @@ def _each_setting(pairs: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[s
         for setting, of_setting in chosen.groupby("setting", sort=True):
             levels = {name: of_setting[name].iloc[0] for name in _GROUP}
             about = {"quantity": OVER_NONE, "waiting": words, "setting": setting, "waited_s": of_setting["wait"].mean()}
-            yield about | levels | bootstrap.geometric(of_setting) | _grounds(of_setting)
+            yield about | levels | bootstrap.geometric(of_setting) | grounds(of_setting)
 
 
 def _same_waiting(pairs: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[str, object]]:
@@ -222,14 +222,14 @@ def _same_waiting(pairs: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[s
         both = pd.concat([kinds[first], kinds[second]])
         lacking = [words for words in (first, second) if kinds[words].empty]
         if lacking:
-            yield about | _grounds(both, f"{_NOT_NEAR}, of {' and '.join(lacking)}")
+            yield about | grounds(both, f"{_NOT_NEAR}, of {' and '.join(lacking)}")
             continue
         above, resampled_above = bootstrap.slopes(kinds[first], "extra_j_per_batch")
         other = replace(bootstrap, seed=bootstrap.seed + 1)  # other settings, drawn on their own
         below, resampled_below = other.slopes(kinds[second], "extra_j_per_batch")
         fewest = min(len(kinds[first]), len(kinds[second]))
         estimate = bootstrap.ends(above / below, resampled_above / resampled_below, fewest)
-        yield about | estimate | _grounds(both, "one pair of a kind: no interval" if fewest == 1 else None)
+        yield about | estimate | grounds(both, "one pair of a kind: no interval" if fewest == 1 else None)
 
 
 def _equal_but_one(alone: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[str, object]]:
@@ -243,17 +243,7 @@ def _equal_but_one(alone: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[
         about = {"quantity": PAIRED, "waiting": f"{words} over {wanted}"} | _EVERYTHING
         pairs = paired(of_kind, [factor], baseline.reindex(of_kind.index))
         if pairs.empty:
-            yield about | _grounds(pairs, "no two runs are equal in all else")
+            yield about | grounds(pairs, "no two runs are equal in all else")
             continue
         wait = (pairs["waited_s"].astype(float) / pairs["n_iterations"].astype(float)).mean()
-        yield about | {"waited_s": wait} | bootstrap.geometric(pairs) | _grounds(pairs)
-
-
-def _grounds(pairs: pd.DataFrame, reason: str | None = None) -> dict[str, object]:
-    """What an estimate rests on, and why it or its interval is missing."""
-    return {
-        "n_settings": pairs["setting"].nunique(),
-        "n_pairs": len(pairs),
-        "n_sitting_pairs": int((pairs["matched"] == "sitting").sum()),
-        "note": reason or ("one pair: no interval" if len(pairs) == 1 else None),
-    }
+        yield about | {"waited_s": wait} | bootstrap.geometric(pairs) | grounds(pairs)

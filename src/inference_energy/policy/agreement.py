@@ -17,6 +17,7 @@ from inference_energy.policy.wording import (
     not_measured,
     number,
     percent,
+    setting_words,
 )
 
 
@@ -39,9 +40,7 @@ def anchors(evidence: Evidence) -> Finding:
     bound = by[by["gpu_bound"].fillna(value=False).astype(bool)]
     repeated = bound[bound["verdict"] != "undecided"]
     repeats = int((repeated["verdict"] == "repeats").sum())
-    details = [
-        f"{row['model']} {row['precision']}, batch {row['batch_size']}: {_repeated(row)}" for _, row in by.iterrows()
-    ]
+    details = [f"{setting_words(row)}: {_repeated(row)}" for _, row in by.iterrows()]
     margin = percent(by["margin_fraction"].iloc[0])
     title = f"{repeats} of {counted(len(repeated), 'GPU-bound anchor setting')} repeat within {margin} on the same GPU"
     if repeated.empty:
@@ -78,7 +77,9 @@ def interference(evidence: Evidence) -> Finding:
     margin = f"margin ± {percent(single['margin_fraction'].iloc[0])}"
     busy = f"On average {single['n_neighbours'].mean():.1f} other GPUs were busy."
     if rows["beside_over_alone_ratio_low"].isna().all():
-        ratios = [f"{difference(row['beside_over_alone_ratio'])} ({_setting(row)})" for _, row in single.iterrows()]
+        ratios = [
+            f"{difference(row['beside_over_alone_ratio'])} ({setting_words(row)})" for _, row in single.iterrows()
+        ]
         return Finding(
             f"Beside neighbours an output token took {listed(ratios)}; too few runs for an interval.",
             f"Undecided until there are two runs alone and two beside neighbours ({margin}). {busy}",
@@ -100,10 +101,6 @@ def _together(rows: pd.DataFrame) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     ends = f"{level(row['confidence'])} interval {number(low, 4)} to {number(high, 4)}" if known(low) else "no interval"
     return f" All GPU-bound settings together: {number(row[name], 4)} times ({ends}), {row['verdict']}."
-
-
-def _setting(row: pd.Series) -> str:
-    return f"{row['model']} {row['precision']}, batch {row['batch_size']}"
 
 
 def _partial(runs: pd.DataFrame) -> str:

@@ -21,6 +21,7 @@ from inference_energy.policy.wording import (
     percent,
     quantity,
     row_with,
+    setting_words,
     span,
     table,
 )
@@ -362,6 +363,6 @@ def grid_extremes(evidence: Evidence) -> Prose:
     said = []
     for words, largest in (("Lowest", False), ("highest", True)):
         row = row_with(chosen, name, largest)
-        where = f"{row['model']} {row['precision']}, batch {row['batch_size']}, {counted(int(row['n_gpus']), 'GPU')}"
+        where = f"{setting_words(row)}, {counted(int(row['n_gpus']), 'GPU')}"
         said.append(f"{words} prediction: {estimate(row, name, 'J', confidence)}, {where}, {row['latency_level']}")
     return Prose(f"{'; '.join(said)}.")

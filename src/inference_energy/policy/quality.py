@@ -19,6 +19,7 @@ from inference_energy.policy.wording import (
     percent,
     quantity,
     row_with,
+    setting_words,
     table,
 )
 
@@ -340,10 +341,7 @@ def failures(evidence: Evidence) -> Prose:
     if rows.empty:
         return Prose("None: every recorded run holds numbers.")
     shown = rows.assign(
-        levels=[
-            f"{row['model']} {row['precision']}, batch {row['batch_size']}, {counted(row['n_gpus'], 'GPU')}"
-            for _, row in rows.iterrows()
-        ]
+        levels=[f"{setting_words(row)}, {counted(row['n_gpus'], 'GPU')}" for _, row in rows.iterrows()]
     )[["study", "levels", "cycle", "status", "n_attempts", "status_detail"]]
     shown.columns = pd.Index(["study", "setting", "cycle", "result", "attempts", "reason"])
     return table(shown.fillna(""))

@@ -20,6 +20,7 @@ from inference_energy.policy.wording import (
     percent,
     quantity,
     row_with,
+    setting_words,
     span,
     table,
 )
@@ -274,8 +275,8 @@ def machine_use(evidence: Evidence) -> Finding:
         for (model, precision), group in rated.groupby(["model", "precision"])
     ]
     return Finding(
-        f"No setting uses more than {percent(most['mfu'])} of the GPU's arithmetic ({_where(most)}) or"
-        f" {percent(memory['mbu'])} of its memory bandwidth ({_where(memory)}); the median is"
+        f"No setting uses more than {percent(most['mfu'])} of the GPU's arithmetic ({setting_words(most)}) or"
+        f" {percent(memory['mbu'])} of its memory bandwidth ({setting_words(memory)}); the median is"
         f" {percent(rated['mfu'].median())} and {percent(rated['mbu'].median())}.",
         f"{_waits(rated)}FLOP and bytes are counted from the architecture, at least what must be done; int4 is held"
         f" against float16, in which it computes, and int8 against int8. Smallest to largest over runs:"
@@ -300,10 +301,6 @@ def _range(values: pd.Series) -> str:
         return "unknown"
     low, high = percent(numbers.min()), percent(numbers.max())
     return low if low == high else f"{low} to {high}"
-
-
-def _where(row: pd.Series) -> str:
-    return f"{row['model']} {row['precision']}, batch {row['batch_size']}"
 
 
 def busy(evidence: Evidence) -> Finding:

@@ -30,6 +30,7 @@ from inference_energy.policy.wording import (
     level,
     not_measured,
     quantity,
+    setting_words,
     table,
 )
 from inference_energy.tables import FACTORS
@@ -125,10 +126,7 @@ def waiting_table(evidence: Evidence) -> Prose:
         PER_SECOND: ("energy per token for each second", "J"),
     }
     rows = rows.assign(
-        of=[
-            row["waiting"] if row["model"] == "all" else f"{row['model']} {row['precision']}, batch {row['batch_size']}"
-            for _, row in rows.iterrows()
-        ]
+        of=[row["waiting"] if row["model"] == "all" else setting_words(row) for _, row in rows.iterrows()]
     )
     cells = []
     for of, group in rows.groupby("of", sort=False):

@@ -164,6 +164,11 @@ def difference(ratio: float) -> str:
     return f"{percent(abs(ratio - 1))} {'more' if ratio >= 1 else 'less'}"
 
 
+def setting_words(row: pd.Series) -> str:
+    """``llama-3.2-1b float16, batch 8``: a setting by its first factors."""
+    return f"{row['model']} {row['precision']}, batch {row['batch_size']}"
+
+
 def bullets(points: Sequence[str]) -> str:
     """A Markdown list, set off from what precedes it."""
     return "\n\n" + "\n".join(f"- {point}" for point in points)
