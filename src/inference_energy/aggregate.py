@@ -24,8 +24,10 @@ from inference_energy.records import Record, read_record
 from inference_energy.tables import (
     DEVICE_CHECKS,
     DEVICES,
+    ENGINE_SAMPLES,
     INTERVALS,
     ITERATIONS,
+    REQUESTS,
     RUNS,
     SAMPLES,
     TABLES,
@@ -90,7 +92,11 @@ def aggregate(
     check(resolved, records, allow_missing)
     place = {run.run_id: run.order for run in expand(resolved)}
     rows: dict[str, list[flatten.Row]] = {
-        table.name: [] for table in (RUNS, WINDOWS, INTERVALS, ITERATIONS, SAMPLES, DEVICES, DEVICE_CHECKS, WARNINGS)
+        table.name: []
+        for table in (
+            *(RUNS, WINDOWS, INTERVALS, ITERATIONS, SAMPLES, DEVICES, DEVICE_CHECKS, WARNINGS),
+            *(REQUESTS, ENGINE_SAMPLES),
+        )
     }
     for record in sorted(records, key=lambda one: place[one.run_id]):
         windows = flatten.window_rows(record)
@@ -102,6 +108,8 @@ def aggregate(
         rows["devices"] += flatten.device_rows(record)
         rows["device_checks"] += flatten.device_check_rows(record)
         rows["warnings"] += flatten.warning_rows(record)
+        rows["requests"] += flatten.request_rows(record)
+        rows["engine_samples"] += flatten.engine_sample_rows(record)
     rows["qualifications"] = [_qualification_row(one) for one in qualifications]
     rows["architectures"] = _architecture_rows(resolved)
     rows["gpu_facts"] = _gpu_fact_rows(records, hardware or {})

@@ -8,14 +8,23 @@ from pydantic import Field, model_validator
 
 from inference_energy.validation import Base
 
-Precision = Literal["float32", "tf32", "float16", "bfloat16", "int8", "int4"]
+Precision = Literal["float32", "tf32", "float16", "bfloat16", "float8", "int8", "int4"]
+
+#: Engines of vLLM's kind: they schedule sequences by themselves, and one start can serve several settings.
+SCHEDULING_ENGINES = ("vllm", "vllm_server", "endpoint")
+#: Those that answer requests over HTTP.
+SERVERS = ("vllm_server", "endpoint")
 
 
 class Setting(Base):
     """One full assignment of levels to factors. The defaults are the studies' common baseline."""
 
     model: str = Field(description="key of config/models.yaml")
-    engine: Literal["transformers"] = Field("transformers", description="software that generates")
+    engine: Literal["transformers", "vllm", "vllm_server", "endpoint"] = Field(
+        "transformers",
+        description="software that generates. vllm: offline, in the measuring process; vllm_server: its server for"
+        " requests, on this machine; endpoint: a server that somebody else started (measurement.endpoint)",
+    )
     weights: Literal["random", "hub"] = Field(
         "random", description="random: the exact shape with random values; hub: the pinned revision"
     )
@@ -27,8 +36,10 @@ class Setting(Base):
         description="prompts of one pass, in batches: shared by the processes of replicas, repeated by each process"
         " of replicas_duplicated; null: one batch a process",
     )
-    n_input_tokens: int = Field(128, ge=1, description="length of every prompt")
-    n_output_tokens: int = Field(128, ge=1, description="tokens generated for every prompt")
+    n_input_tokens: int = Field(128, ge=1, description="length of a prompt; the mean where input_length_cv > 0")
+    n_output_tokens: int = Field(
+        128, ge=1, description="tokens generated for a prompt; the mean where output_length_cv > 0"
+    )
     prompts: str = Field("random", description="random: token ids from the seed; text:PATH; hub:DATASET:COLUMN")
     attention: Literal["sdpa", "sdpa_no_cudnn", "eager"] = Field(
         "sdpa_no_cudnn",
@@ -68,6 +79,48 @@ class Setting(Base):
     warmup: Literal["steady", "forward_passes"] = Field(
         "steady", description="steady: iterations until they agree; forward_passes: three short passes"
     )
+    execution: Literal["eager_mode", "graphs"] = Field(
+        "eager_mode",
+        description="eager_mode: kernels are launched one by one; graphs: vLLM's compiled code and CUDA graphs",
+    )
+    engine_process: Literal["own", "shared"] = Field(
+        "own",
+        description="own: an engine is started for every run; shared: one start serves runs of a study that differ in"
+        " their workload only",
+    )
+    prefill: Literal["whole", "chunked"] = Field(
+        "whole", description="chunked: vLLM splits long prompts and computes the pieces beside decoding steps"
+    )
+    prefill_chunk_tokens: int | None = Field(
+        None, ge=1, description="tokens that vLLM computes in a step at most; null: its default"
+    )
+    prefix_caching: Literal["off", "on"] = Field("off", description="whether vLLM reuses what prompts begin with")
+    n_sequences_max: int | None = Field(
+        None, ge=1, description="sequences that vLLM runs at a time at most; null: its default"
+    )
+    kv_cache_tokens: int | None = Field(
+        None, ge=1, description="size of vLLM's KV cache; null: what memory is left for it"
+    )
+    device_memory_fraction: float | None = Field(
+        None, gt=0, le=1, description="share of a GPU's memory that vLLM may take; null: 0.9, its default"
+    )
+    input_length_cv: float = Field(
+        0, ge=0, le=2, description="spread of prompt lengths: lognormal with mean n_input_tokens; 0: all are alike"
+    )
+    output_length_cv: float = Field(
+        0, ge=0, le=2, description="spread of answer lengths: lognormal with mean n_output_tokens; 0: all are alike"
+    )
+    batch_order: Literal["drawn", "by_length"] = Field(
+        "drawn", description="how prompts are put into batches: as they were drawn, or sorted by length (buckets)"
+    )
+    arrival: Literal["none", "burst", "fixed", "uniform", "poisson", "gamma"] = Field(
+        "none",
+        description="when requests reach a server. none: all prompts of a batch are given at once; burst: all at the"
+        " start; fixed: one gap; uniform: gaps uniform from 0 to twice their mean; poisson: exponential gaps; gamma:"
+        " gaps of a stated spread. Requests are sent whether or not earlier ones were answered",
+    )
+    arrival_requests_per_s: float | None = Field(None, gt=0, description="mean rate of arrival")
+    arrival_cv: float | None = Field(None, gt=0, description="spread of gamma's gaps: 1 is poisson, more is burstier")
 
     @model_validator(mode="after")
     def _levels_fit_together(self) -> Setting:
@@ -100,11 +153,13 @@ class Setting(Base):
             raise ValueError(
                 f"delay_every={self.delay_every!r} without traffic: no delay precedes anything; drop delay_every"
             )
-        if self.parallelism == "tensor" and self.precision in ("int8", "int4"):
+        if self.parallelism == "tensor" and self.engine == "transformers" and self.precision in ("int8", "int4"):
             raise ValueError(
                 f"tensor parallelism with precision {self.precision!r}: bitsandbytes' packed weights cannot be split"
                 " over GPUs; use replicas"
             )
+        _engine_fits(self)
+        _arrival_fits(self)
         n_sharing = self.n_gpus if self.parallelism == "replicas" else 1
         if self.n_prompts is not None and (self.n_prompts % n_sharing or self.n_prompts < n_sharing * self.batch_size):
             raise ValueError(
@@ -137,7 +192,78 @@ class Setting(Base):
         return -(-self.n_prompts_per_process // self.batch_size)
 
 
+#: Factors of an engine that schedules sequences by itself, with the level that others have.
+_OF_SCHEDULING: dict[str, object] = {
+    "execution": "eager_mode",
+    "engine_process": "own",
+    "prefill": "whole",
+    "prefill_chunk_tokens": None,
+    "prefix_caching": "off",
+    "n_sequences_max": None,
+    "kv_cache_tokens": None,
+    "device_memory_fraction": None,
+    "arrival": "none",
+}
+
+
+def _engine_fits(levels: Setting) -> None:
+    """Raise ValueError where a level means nothing to the setting's engine."""
+    if levels.engine in SCHEDULING_ENGINES:
+        if levels.parallelism in ("replicas", "replicas_duplicated"):
+            raise ValueError(
+                f"engine {levels.engine!r} with parallelism {levels.parallelism!r}: one engine, none or tensor"
+            )
+        if levels.traffic != "none":
+            raise ValueError(f"engine {levels.engine!r} with traffic {levels.traffic!r}: use arrival")
+        if levels.precision == "tf32":
+            raise ValueError(f"engine {levels.engine!r} with precision 'tf32': float32, or another engine")
+        if levels.warmup != "steady":
+            raise ValueError(f"engine {levels.engine!r} with warmup {levels.warmup!r}: steady")
+        return
+    for factor, usual in _OF_SCHEDULING.items():
+        if getattr(levels, factor) != usual:
+            raise ValueError(
+                f"engine {levels.engine!r} with {factor}={getattr(levels, factor)!r}: only"
+                f" {', '.join(SCHEDULING_ENGINES)} have it; drop {factor}"
+            )
+    if levels.precision == "float8":
+        raise ValueError(f"engine {levels.engine!r} with precision 'float8': only vLLM loads it")
+
+
+def _arrival_fits(levels: Setting) -> None:
+    """Raise ValueError where requests, their rate and their server do not go together."""
+    timed = levels.arrival not in ("none", "burst")
+    if timed != (levels.arrival_requests_per_s is not None):
+        raise ValueError(
+            f"arrival {levels.arrival!r} with arrival_requests_per_s={levels.arrival_requests_per_s}: give the rate if"
+            " and only if arrival is fixed, uniform, poisson or gamma"
+        )
+    if (levels.arrival == "gamma") != (levels.arrival_cv is not None):
+        raise ValueError("give arrival_cv if and only if arrival is 'gamma'")
+    if (levels.engine in SERVERS) != (levels.arrival != "none"):
+        raise ValueError(
+            f"engine {levels.engine!r} with arrival {levels.arrival!r}: requests arrive at {' or '.join(SERVERS)},"
+            " and nowhere else"
+        )
+    if levels.arrival != "none" and (levels.batch_size != 1 or levels.n_prompts is None):
+        raise ValueError(
+            f"arrival {levels.arrival!r} with batch_size={levels.batch_size} and n_prompts={levels.n_prompts}: requests"
+            " come one by one (batch_size 1), n_prompts of them; n_sequences_max limits how many run together"
+        )
+    if levels.batch_order == "by_length" and (levels.input_length_cv == 0 or levels.n_prompts is None):
+        raise ValueError("batch_order 'by_length' needs prompts of several lengths: give input_length_cv and n_prompts")
+
+
 FACTORS: tuple[str, ...] = tuple(Setting.model_fields)
+
+#: Factors that say what is asked of an engine: one that is started once can serve all their levels.
+WORKLOAD_FACTORS: frozenset[str] = frozenset(
+    (
+        *("batch_size", "n_prompts", "n_input_tokens", "n_output_tokens", "prompts", "input_length_cv"),
+        *("output_length_cv", "batch_order", "arrival", "arrival_requests_per_s", "arrival_cv"),
+        *("decoding", "sampling_temperature", "top_k", "top_p"),
+    )
+)
 
 #: The factors that were there when the first campaign was archived. A factor that comes later counts in
 #: a setting's name only where it differs from its default, so that archived settings keep their names.

@@ -30,16 +30,21 @@ class ModelFacts(Base):
     """What is known of a language model's architecture (``config/models.yaml``)."""
 
     hub_name: Fact | None = Field(description="name on the Hugging Face hub; null for a shape of our own")
-    revision: Fact | None = Field(description="commit of the hub repository that is loaded")
+    revision: Fact | None = Field(
+        description="commit of the hub repository that is loaded; null: none is pinned, only its shape can be used"
+    )
     tokenizer: Literal["hub", "byte"] = Field(
         description="hub: the model's own; byte: one token per byte, for models without a vocabulary"
     )
-    architecture: Fact = Field(description="keyword arguments of transformers.LlamaConfig")
+    model_type: Literal["llama", "qwen2", "mistral"] = Field(
+        "llama", description="family of architectures, as transformers and a config.json call it"
+    )
+    architecture: Fact = Field(description="keyword arguments of the family's configuration in transformers")
     n_parameters: Quantity = Field(description="number of parameters, shared embeddings counted once")
 
     @property
     def shape(self) -> dict[str, Any]:
-        """Keyword arguments of ``transformers.LlamaConfig``."""
+        """Keyword arguments of the family's configuration, such as ``transformers.LlamaConfig``."""
         return cast("dict[str, Any]", self.architecture.value)  # held by the validator below
 
     def hub_identity(self) -> tuple[str, str]:
@@ -48,16 +53,23 @@ class ModelFacts(Base):
         Raises
         ------
         ConfigError
-            If the model is a shape of our own.
+            If the model is a shape of our own, or no commit is pinned.
         """
-        if self.hub_name is None or self.revision is None:
+        if self.hub_name is None:
             raise ConfigError("model", "has no hub_name and revision", "both, to load weights or a tokenizer")
+        if self.revision is None:
+            raise ConfigError(
+                f"model {self.hub_name.value}",
+                "has no pinned revision",
+                "the commit whose weights or tokenizer are loaded",
+                "Look the commit up on the hub and give it as revision in config/models.yaml, or use weights: random",
+            )
         return str(self.hub_name.value), str(self.revision.value)
 
     @model_validator(mode="after")
     def _shape_is_a_mapping(self) -> ModelFacts:
         if not isinstance(self.architecture.value, dict):
-            raise ValueError("architecture.value must be a mapping of LlamaConfig arguments")
+            raise ValueError("architecture.value must be a mapping of configuration arguments")
         return self
 
 

@@ -18,6 +18,8 @@ from inference_energy.errors import AnalysisError, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
+    from inference_energy.tables.studies import Studies
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -49,12 +51,16 @@ class Question:
         Names of the :class:`Statistics` that it takes as keywords.
     resources : tuple of str
         Files below ``resources/`` that it takes after the tables, as read by pandas: all columns text.
+    studies : {"deployment", "serving", "all"}
+        Which rows it sees of tables that come from the records: those of :data:`tables.studies.SERVING`, the others,
+        or all.
     """
 
     module: str
     inputs: tuple[str, ...]
     settings: tuple[str, ...]
     resources: tuple[str, ...] = ()
+    studies: Studies = "deployment"
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -83,9 +89,12 @@ QUESTIONS: dict[str, Question] = {
     ),
     "decoding_trend": Question("analyse.decoding_trend", ("runs",), ("confidence",)),
     "equivalence": Question("analyse.equivalence", ("runs",), ("confidence", "margin_fraction")),
-    "sittings": Question("analyse.sittings", ("runs", "devices"), ()),
+    "sittings": Question("analyse.sittings", ("runs", "devices"), (), studies="all"),
     "campaign_quality": Question(
-        "analyse.campaign_quality", ("runs", "intervals", "windows", "warnings", "sittings"), ("n_planned_runs",)
+        "analyse.campaign_quality",
+        ("runs", "intervals", "windows", "warnings", "sittings"),
+        ("n_planned_runs",),
+        studies="all",
     ),
     "cost_range": Question("analyse.cost_range", ("runs",), ("confidence",)),
     "published_appliances": Question(
@@ -135,6 +144,7 @@ QUESTIONS: dict[str, Question] = {
         ),
         _BOOTSTRAP,
         ("published/claims.csv", "claim_rules.csv"),
+        studies="all",
     ),
 }
 
@@ -148,6 +158,8 @@ RECORD_TABLES = (
     "devices",
     "device_checks",
     "warnings",
+    "requests",
+    "engine_samples",
     "qualifications",
     "architectures",
     "gpu_facts",
@@ -193,12 +205,16 @@ def answered(
     """
     import pandas
 
+    from inference_energy.tables.studies import of_studies
+
     asked = find(question)
     keywords = {name: getattr(statistics, name) for name in asked.settings}
     for name, value in keywords.items():
         if value is None:
             raise AnalysisError(f"analyse {question}", f"no {name}", f"a value: --{name.replace('_', '-')}")
-    frames = [table(name) for name in asked.inputs]
+    frames = [
+        of_studies(table(name), asked.studies) if name in RECORD_TABLES else table(name) for name in asked.inputs
+    ]
     for name in asked.resources:
         if not (resources / name).exists():
             raise AnalysisError(str(resources / name), "missing", "", "Restore it: git checkout resources")

@@ -50,6 +50,17 @@ def cumulative_energy_j(
     return np.asarray(energies[left] + (at - times[left]) * (powers[left] + edge_powers) / 2)
 
 
+def key_of(record: Record) -> dict[str, str | int]:
+    """What names a run in every table."""
+    identity = record.identity
+    return {
+        "campaign": identity.campaign,
+        "study": identity.study,
+        "setting": identity.setting,
+        "cycle": identity.cycle,
+    }
+
+
 def taking_part(record: Record) -> list[int]:
     """Indices of the devices that take part."""
     return [index for index, device in enumerate(record.hardware.devices) if device.participates]

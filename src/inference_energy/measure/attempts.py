@@ -171,7 +171,7 @@ def failed_record(request: Request, run: Run, resolved: ResolvedCampaign, failed
         raise MeterError(f"run {run.run_id}", "failed, and no qualification is there any more", "", "Run again")
     origin = Origin(request.launcher, request.started_s, command=request.command)
     return Record(
-        schema_version=2,
+        schema_version=3,
         identity=Identity(
             campaign=run.campaign,
             study=run.study,

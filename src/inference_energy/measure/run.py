@@ -161,7 +161,7 @@ def measure_run(
     trace = shifted(trace, zero_s)
     checks = _checks(progress.checks, bench.sampler.checks(), zero_s)
     return Record(
-        schema_version=2,
+        schema_version=3,
         identity=_identity(run, bench, started_at),
         status=progress.status,
         status_detail=progress.detail,

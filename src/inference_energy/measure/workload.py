@@ -1,8 +1,9 @@
-"""Prompts: token ids of a fixed length, from a seed, a text file or a data set on the hub."""
+"""Prompts and the answers asked for: token ids from a seed, a text file or a data set on the hub, and lengths."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ import numpy.typing as npt
 
 from inference_energy.config import ModelFacts, Setting
 from inference_energy.errors import ConfigError
+from inference_energy.lengths import input_lengths, output_lengths
 
 #: Ids below this are special tokens in no model here, but text rarely uses them: drawn ids start above.
 FIRST_RANDOM_ID = 4
+
+#: Set what is drawn of lengths and batches apart from everything else that is drawn from the campaign's seed.
+_INPUTS, _OUTPUTS, _BATCHES = 78, 79, 80
 
 
 @dataclass(frozen=True)
@@ -23,19 +28,28 @@ class Prompts:
 
     Attributes
     ----------
-    token_ids : int64 array, prompts x input tokens
-        Padded on the left where a text is short.
+    token_ids : int64 array, prompts x longest input
+        Padded on the left where a prompt is shorter.
     attention_mask : int64 array of the same shape
         1 for tokens, 0 for padding.
+    n_output_tokens : int64 array, prompts
+        Tokens asked for.
+    seed : int
+        Of the order of batches.
     """
 
     token_ids: npt.NDArray[np.int64]
     attention_mask: npt.NDArray[np.int64]
+    n_output_tokens: npt.NDArray[np.int64]
+    seed: int = 0
 
     @property
     def sha256(self) -> str:
-        """Hash of ids and mask."""
-        return hashlib.sha256(self.token_ids.tobytes() + self.attention_mask.tobytes()).hexdigest()
+        """Hash of ids and mask, and of the output lengths where they differ."""
+        content = self.token_ids.tobytes() + self.attention_mask.tobytes()
+        if len(set(self.n_output_tokens.tolist())) > 1:
+            content += self.n_output_tokens.tobytes()
+        return hashlib.sha256(content).hexdigest()
 
     def share(self, levels: Setting, process: int) -> Prompts:
         """The prompts that process number `process` answers: its part with replicas, else all."""
@@ -43,12 +57,37 @@ class Prompts:
             return self
         n = levels.n_prompts_per_process
         part = slice(process * n, (process + 1) * n)
-        return Prompts(self.token_ids[part], self.attention_mask[part])
+        return Prompts(self.token_ids[part], self.attention_mask[part], self.n_output_tokens[part], self.seed)
+
+    @property
+    def n_input_tokens(self) -> npt.NDArray[np.int64]:
+        """Tokens of each prompt that are no padding."""
+        return np.asarray(self.attention_mask.sum(axis=1))
 
     @property
     def n_non_padding_tokens(self) -> int:
         """Tokens that are no padding, over all prompts."""
         return int(self.attention_mask.sum())
+
+
+def batches(levels: Setting, prompts: Prompts) -> list[npt.NDArray[np.int64]]:
+    """Which of the prompts of one process are given together, in the order of a pass.
+
+    Prompts are taken as they were drawn. By length, they are sorted first, so that prompts of about
+    one length meet, and the batches follow each other in an order drawn from the seed.
+    """
+    order = np.arange(len(prompts.token_ids))
+    if levels.batch_order == "by_length":
+        order = np.argsort(prompts.n_input_tokens, kind="stable")
+    found = [order[start : start + levels.batch_size] for start in range(0, len(order), levels.batch_size)]
+    if levels.batch_order == "by_length":
+        np.random.default_rng([prompts.seed, _BATCHES]).shuffle(found)
+    return found
+
+
+def rows(prompts: Prompts, indices: npt.NDArray[np.int64]) -> list[list[int]]:
+    """Token ids of some prompts, without padding."""
+    return [prompts.token_ids[i, prompts.attention_mask[i] == 1].tolist() for i in indices]
 
 
 def prompts_for(levels: Setting, facts: ModelFacts, seed: int) -> Prompts:
@@ -61,8 +100,11 @@ def prompts_for(levels: Setting, facts: ModelFacts, seed: int) -> Prompts:
     """
     kind, _, rest = levels.prompts.partition(":")
     n = levels.n_prompts_per_pass
+    n_input = np.random.default_rng([seed, _INPUTS]).permutation(input_lengths(levels))
+    n_output = np.random.default_rng([seed, _OUTPUTS]).permutation(output_lengths(levels))
     if kind == "random" and not rest:
-        return random_prompts(n, levels.n_input_tokens, int(facts.shape["vocab_size"]), seed)
+        drawn = [random_ids(row, length, int(facts.shape["vocab_size"]), seed) for row, length in enumerate(n_input)]
+        return Prompts(*padded(drawn, n_input.max()), n_output, seed)
     if kind == "text":
         texts = text_prompts(Path(rest))
     elif kind == "hub":
@@ -76,17 +118,26 @@ def prompts_for(levels: Setting, facts: ModelFacts, seed: int) -> Prompts:
             f"at least {n}",
             "Give more prompts or a smaller batch",
         )
-    return tokenised(texts[:n], levels.n_input_tokens, facts)
+    encode = _encoder(facts)
+    tokens = [encode(text)[:length] for text, length in zip(texts[:n], n_input, strict=True)]
+    return Prompts(*padded(tokens, n_input.max()), n_output, seed)
 
 
-def random_prompts(n_prompts: int, n_tokens: int, vocab_size: int, seed: int) -> Prompts:
-    """Uniformly drawn token ids; a smaller batch gets the first prompts of a larger one."""
-    rows = [
-        np.random.default_rng([seed, row]).integers(FIRST_RANDOM_ID, vocab_size, n_tokens, dtype=np.int64)
-        for row in range(n_prompts)
-    ]
-    ids = np.stack(rows)
-    return Prompts(ids, np.ones_like(ids))
+def random_ids(row: int, n_tokens: int, vocab_size: int, seed: int) -> npt.NDArray[np.int64]:
+    """Uniformly drawn token ids of prompt number `row`: a smaller batch gets the first prompts of a larger one."""
+    return np.random.default_rng([seed, row]).integers(FIRST_RANDOM_ID, vocab_size, n_tokens, dtype=np.int64)
+
+
+def padded(
+    prompts: Sequence[Sequence[int] | npt.NDArray[np.int64]], n_tokens: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Ids and mask of `prompts`, padded on the left to `n_tokens` tokens."""
+    ids = np.zeros((len(prompts), n_tokens), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, tokens in enumerate(prompts):
+        ids[row, n_tokens - len(tokens) :] = tokens
+        mask[row, n_tokens - len(tokens) :] = 1
+    return ids, mask
 
 
 def text_prompts(path: Path) -> list[str]:
@@ -113,18 +164,6 @@ def hub_prompts(name: str) -> list[str]:
     if column not in rows.column_names:
         raise ConfigError("prompts", f"{dataset} has no column {column!r}", f"one of {rows.column_names}")
     return [str(text) for text in rows[column]]
-
-
-def tokenised(texts: list[str], n_tokens: int, facts: ModelFacts) -> Prompts:
-    """Texts cut to `n_tokens` tokens, or padded on the left to that length."""
-    ids = np.zeros((len(texts), n_tokens), dtype=np.int64)
-    mask = np.zeros_like(ids)
-    encode = _encoder(facts)
-    for row, text in enumerate(texts):
-        tokens = encode(text)[:n_tokens]
-        ids[row, n_tokens - len(tokens) :] = tokens
-        mask[row, n_tokens - len(tokens) :] = 1
-    return Prompts(ids, mask)
 
 
 def _encoder(facts: ModelFacts) -> Any:

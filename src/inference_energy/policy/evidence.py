@@ -13,6 +13,7 @@ import pandas as pd
 from inference_energy import tables
 from inference_energy.errors import AnalysisError
 from inference_energy.policy.wording import counted
+from inference_energy.tables.studies import Studies, of_studies
 
 ENERGY = "energy_j_per_output_token"
 
@@ -118,6 +119,8 @@ class Evidence:
     iterations: pd.DataFrame
     samples: pd.DataFrame
     warnings: pd.DataFrame
+    requests: pd.DataFrame
+    engine_samples: pd.DataFrame
     campaign_quality: pd.DataFrame
     boundaries: pd.DataFrame
     energy_summary: pd.DataFrame
@@ -178,7 +181,9 @@ class Evidence:
         return "; ".join(METHODS.get(method, f"energy method {method}") for method in self.methods) or "no energies"
 
 
-def load(results: str | Path, campaign: str, names: Iterable[str] | None = None) -> Evidence:
+def load(
+    results: str | Path, campaign: str, names: Iterable[str] | None = None, studies: Studies = "deployment"
+) -> Evidence:
     """Read everything a notebook shows of `campaign`.
 
     Parameters
@@ -189,6 +194,8 @@ def load(results: str | Path, campaign: str, names: Iterable[str] | None = None)
         Folder below it.
     names : iterable of str, optional
         Tables to read; all unless given. Using another one raises.
+    studies : {"deployment", "serving", "all"}
+        Which rows it shows of tables that come from the records: see :mod:`inference_energy.tables.studies`.
 
     Raises
     ------
@@ -206,7 +213,10 @@ def load(results: str | Path, campaign: str, names: Iterable[str] | None = None)
     fields = [name for name in tables.TABLES if name in Evidence.__dataclass_fields__]
     wanted = fields if names is None else list(names)
     frames: dict[str, Any] = {name: NotLoaded(name) for name in fields}
-    frames |= {name: tables.read(name, folder) for name in wanted}
+    from_records = {table.name for table in tables.measured.TABLES}
+    for name in wanted:
+        frame = tables.read(name, folder)
+        frames[name] = of_studies(frame, studies) if name in from_records else frame
     return Evidence(
         about=read_about(folder / "about.json"),
         assumptions=read_assumptions(folder / "context.json"),

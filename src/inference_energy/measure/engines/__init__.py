@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from inference_energy.config import Setting
+from inference_energy.measure.workload import Prompts
+from inference_energy.records import EngineFacts, EngineSamples, Requests
+
 
 class OutOfDeviceMemory(Exception):  # noqa: N818 - a result of a run, not an error of ours
     """The setting does not fit the device: a result, kept as such."""
@@ -22,11 +26,34 @@ class Generated:
         Output tokens that are no padding.
     waited_s : float
         Simulated waiting for requests, mean over the processes.
+    first_token_s : float, optional
+        From the iteration's start (after the waiting) until every prompt of it had its first token; None where the
+        engine does not say.
     """
 
     n_tokens: int
     n_non_padding_tokens: int
     waited_s: float = 0.0
+    first_token_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What an engine tells of itself, with times on the host's monotonic clock.
+
+    Attributes
+    ----------
+    facts : EngineFacts
+        What it is and how it was set up.
+    samples : EngineSamples, optional
+        Its queues over time, since it began to answer these prompts; None where it does not say.
+    requests : Requests, optional
+        Every request of the measured passes; None where prompts are given in batches.
+    """
+
+    facts: EngineFacts
+    samples: EngineSamples | None = None
+    requests: Requests | None = None
 
 
 class Engine(Protocol):
@@ -60,3 +87,16 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """End the processes that it started."""
+
+
+class SchedulingEngine(Engine, Protocol):
+    """An engine that schedules sequences by itself, and that one start can lend to several settings."""
+
+    def take(self, levels: Setting, prompts: Prompts) -> None:
+        """Answer these prompts from now on; factors that are no workload are those it was made with.
+
+        Observations begin anew.
+        """
+
+    def observations(self) -> Observations:
+        """Of the prompts that it answers now; called once the windows are measured."""

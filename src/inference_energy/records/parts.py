@@ -1,36 +1,10 @@
-"""The record: what one run left behind, raw and permanent.
-
-One JSON file per run, written to a temporary name and renamed, so that a killed run leaves no half
-record. Nothing in it is derived, and nothing rewrites it. Energies are lists over the visible
-devices, never sums; unknown is ``null`` with a warning code, never zero.
-
-Schema history
---------------
-1
-    First version: one device takes part.
-2
-    Several devices and processes: ``device_opened_s``, ``device_closed_s`` and ``waited_s`` of an interval, ``start``
-    and ``n_processes`` of a launch, ``device_checks``, ``n_attempts``, the status ``failed``, and warnings on them. An
-    iteration is one batch of every process (a pass had one batch in every record of version 1). All of these have
-    defaults, so version 1 reads as version 2.
-"""
+"""The parts of a record: immutable, closed, and raw."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import json
-import os
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from inference_energy.config import Setting
-from inference_energy.errors import RecordError
-
-SCHEMA_VERSION = 2
-READABLE_VERSIONS = (1, 2)
+from pydantic import BaseModel, ConfigDict, Field
 
 EnergyMethod = Literal["nvml_total_energy", "rapl", "codecarbon_estimate", "replay", "fake"]
 Phase = Literal["idle", "load", "warmup", "window", "idle_loaded"]
@@ -60,12 +34,14 @@ class Workload(Base):
 
     n_prompts: int = Field(description="answered in one pass, over all processes")
     n_batches: int = Field(description="of one process in a pass")
-    n_input_tokens: int = Field(description="per prompt, padding included")
-    n_output_tokens: int = Field(description="per prompt")
+    n_input_tokens: int = Field(description="per prompt, padding included; the longest where lengths differ")
+    n_output_tokens: int = Field(description="per prompt; the mean asked for where lengths differ")
     n_non_padding_input_tokens: int = Field(description="over all different prompts of a pass")
     seed: int
-    token_ids_sha256: str = Field(description="hash of all prompts' token ids")
+    token_ids_sha256: str = Field(description="hash of all prompts' token ids, and of their lengths where they differ")
     source: str
+    n_input_tokens_of: list[int] | None = Field(None, description="per prompt without padding; null: all are alike")
+    n_output_tokens_of: list[int] | None = Field(None, description="per prompt; null: all are alike")
 
 
 class Tokens(Base):
@@ -75,6 +51,9 @@ class Tokens(Base):
     n_tokens_requested: int = Field(description="output tokens asked for")
     n_tokens_generated: int = Field(description="output tokens the engine returned")
     n_tokens_non_padding: int = Field(description="returned tokens that are no padding")
+    n_effective_input_tokens: int | None = Field(
+        None, description="prompt tokens without padding; null: as many as n_input_tokens"
+    )
 
 
 class CodeCarbonEnergy(Base):
@@ -106,6 +85,11 @@ class Interval(Base):
     )
     waited_s: float | None = Field(None, description="simulated waiting for requests, mean over processes")
     iteration_duration_s: list[float] = Field(description="of each iteration, device synchronised")
+    iteration_first_token_s: list[float] | None = Field(
+        None,
+        description="of each iteration: from its start, after the waiting, until each of its prompts had a first token;"
+        " null where the engine does not say",
+    )
     counter_opened_j: list[float | None] = Field(description="cumulative, per device")
     counter_closed_j: list[float | None] = Field(description="cumulative, per device")
     energy_power_instant_j: list[float | None] = Field(
@@ -203,11 +187,21 @@ class DeviceCheck(Base):
     devices: list[DeviceState]
 
 
+class SharedProcess(Base):
+    """A process, and the engine in it, that measures several runs."""
+
+    process: str = Field(description="hash that names it")
+    position: int = Field(description="place of this run among those it measured, from 0; only the first loads")
+    first_run: str = Field(description="the run whose record holds the engine's start")
+
+
 class Launch(Base):
     """How the process came to be."""
 
     launcher: Literal["fork", "cold", "in_process"]
-    started_to_load_s: float = Field(description="from the process's start to the start of loading, idle left out")
+    started_to_load_s: float | None = Field(
+        description="from the process's start to the start of loading, idle left out; null where an earlier run loaded"
+    )
     started_to_first_iteration_s: float | None = Field(
         description="from the process's start to the start of the first warm-up iteration, idle left out"
     )
@@ -215,6 +209,7 @@ class Launch(Base):
     parent_cuda_initialised: bool | None
     n_processes: int = Field(1, description="that generate")
     start: Start | None = Field(None, description="null where nothing can be gated, and in version 1")
+    shared: SharedProcess | None = Field(None, description="null: the process measured this run alone")
 
 
 class Memory(Base):
@@ -222,6 +217,56 @@ class Memory(Base):
 
     device_peak_bytes: list[int | None]
     host_peak_bytes: int | None
+
+
+class EngineFacts(Base):
+    """An engine that schedules by itself, as it said it was set up; null is unknown."""
+
+    name: Literal["vllm", "vllm_server", "endpoint"]
+    version: str | None
+    options: dict[str, str | int | float | bool | None] = Field(description="as given to it")
+    graph_mode: str | None = Field(description="its CUDA graph mode, such as NONE or FULL_AND_PIECEWISE")
+    n_graph_sizes: int | None = Field(description="batch sizes with a captured graph")
+    attention_backend: str | None
+    quantisation: str | None = Field(description="its name for the weights' format")
+    n_kv_blocks: int | None = Field(description="blocks of the KV cache")
+    n_tokens_per_kv_block: int | None
+    n_sequences_max: int | None = Field(description="sequences that run at a time at most")
+    n_step_tokens_max: int | None = Field(description="tokens computed in a step at most")
+    n_context_tokens_max: int | None = Field(description="longest prompt and answer together")
+    compile_cache: Literal["none", "new", "reused"] | None = Field(
+        description="none: nothing is compiled; new: compiled at this start; reused: from an earlier start"
+    )
+    start_parts_s: dict[str, float] = Field(
+        description="parts of its start, as it reports them (weights, compilation, graph capture, ...)"
+    )
+    n_preemptions: int | None = Field(description="sequences put back while this run's prompts were answered")
+
+
+class EngineSamples(Base):
+    """An engine's queues over time; n samples."""
+
+    time_s: list[float] = Field(description="on the run's monotonic clock")
+    n_running: list[float] = Field(description="sequences that run")
+    n_waiting: list[float] = Field(description="sequences that wait")
+    kv_cache_fraction: list[float | None] = Field(description="share of the KV cache in use")
+
+
+class Requests(Base):
+    """Requests of an open loop, in the order of their planned arrival; n requests, times on the run's clock."""
+
+    scheduled_s: list[float] = Field(description="planned arrival")
+    sent_s: list[float | None] = Field(description="first byte handed to the connection; null: never sent")
+    first_token_s: list[float | None] = Field(description="first token received; null: none came")
+    ended_s: list[float | None] = Field(description="last byte received, or the failure")
+    n_input_tokens: list[int] = Field(description="sent")
+    n_tokens_requested: list[int]
+    n_tokens_counted: list[int] = Field(description="received, by our own count")
+    n_tokens_reported: list[int | None] = Field(description="as the server's usage says; null: it does not")
+    outcome: list[Literal["ok", "refused", "cut_off", "timed_out", "wrong_answer", "too_few_tokens", "too_many_tokens"]]
+    detail: list[str | None] = Field(description="what was wrong, in words; null where nothing was")
+    client_cpu_s: float = Field(description="processor time of the client while the requests were under way")
+    client_wall_s: float = Field(description="from the first planned arrival to the last answer")
 
 
 class Software(Base):
@@ -235,6 +280,7 @@ class Software(Base):
     driver: str | None
     bitsandbytes: str | None
     inference_energy: str
+    vllm: str | None = None
 
 
 class Provenance(Base):
@@ -266,116 +312,9 @@ class RunWarning(Base):
         "start_not_settled",
         "neighbour_seen",
         "attempts_failed",
+        "requests_failed",
+        "token_counts_disagree",
+        "late_arrivals",
     ]
     value: float | None
     detail: str
-
-
-class Record(Base):
-    """One run."""
-
-    schema_version: Literal[1, 2]
-    identity: Identity
-    status: Literal["ok", "out_of_memory", "failed"]
-    status_detail: str | None
-    n_attempts: int = Field(1, description="times the run was started until it gave this result")
-    levels: Setting
-    workload: Workload | None
-    hardware: Hardware
-    meter: Meter
-    launch: Launch
-    process_started_s: float = Field(description="on the run's monotonic clock: 0 by definition")
-    process_ended_s: float = Field(description="last reading of the counter")
-    monotonic_started_s: float = Field(description="the host's monotonic clock at the process's start")
-    counter_started_j: list[float | None] = Field(description="cumulative at the process's start, per device")
-    counter_ended_j: list[float | None] = Field(description="cumulative at the process's end, per device")
-    intervals: list[Interval]
-    trace: Trace
-    device_checks: list[DeviceCheck] = Field(default_factory=list)
-    memory: Memory
-    software: Software
-    provenance: Provenance
-    warnings: list[RunWarning]
-
-    @property
-    def run_id(self) -> str:
-        """``<study>/<setting>.c<cycle>``."""
-        return f"{self.identity.study}/{self.identity.setting}.c{self.identity.cycle}"
-
-
-def write_record(path: Path, record: Record) -> None:
-    """Write `record` whole or not at all.
-
-    Raises
-    ------
-    RecordError
-        If the file cannot be written; nothing is left behind.
-    """
-    write_text_atomically(path, record.model_dump_json() + "\n")
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write text as UTF-8; see :func:`write_atomically`."""
-    write_atomically(path, text.encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, force it to disk, then rename it.
-
-    Raises
-    ------
-    RecordError
-        If the disk is full or the folder is not writable; the old file, if any, stays as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        action = "Free some space and run again: no record is lost" if error.errno == errno.ENOSPC else ""
-        raise RecordError(
-            str(path), f"cannot be written: {error.strerror}", "a writable folder with room", action
-        ) from error
-
-
-def read_record(path: Path) -> Record:
-    """Read one record of any schema version in the history.
-
-    Raises
-    ------
-    RecordError
-        If the file is missing, no JSON, of an unknown version, or lacks a field.
-    """
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecordError(str(path), "no such record", "", "Measure it: inference-energy measure") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RecordError(str(path), f"is no JSON: {error}", "a record", "Delete it: the run is repeated") from error
-    return parse_record(content, str(path))
-
-
-def parse_record(content: Any, where: str) -> Record:
-    """Validate the content of one record; `where` names it in an error."""
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version not in READABLE_VERSIONS:
-        raise RecordError(
-            where,
-            f"schema version {version!r}",
-            f"version {' or '.join(map(str, READABLE_VERSIONS))}",
-            "Use the release that wrote it, or measure it again",
-        )
-    try:
-        return Record.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(str(part) for part in first["loc"])
-        raise RecordError(
-            f"{where}: {path}", first["msg"], f"a record of version {SCHEMA_VERSION}", "Delete it: the run is repeated"
-        ) from error

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from inference_energy.flatten import engine
+from inference_energy.flatten.devices import device_check_rows as device_check_rows, device_rows as device_rows
 from inference_energy.readings import (
     Floats,
     codecarbon_gpu_power_w,
@@ -23,6 +25,7 @@ from inference_energy.readings import (
     gpu_name,
     idle_devices_energy_j,
     intervals_of,
+    key_of,
     per_iteration,
     phase_at,
     power_taking_part_w,
@@ -34,7 +37,6 @@ from inference_energy.readings import (
     taking_part,
     taking_part_sum,
     total_of,
-    value_at,
 )
 from inference_energy.records import Interval, Phase, Record
 
@@ -80,11 +82,12 @@ def run_row(record: Record, windows: Sequence[Row]) -> Row:
     A run without windows has missing numbers, and keeps what was read of its clock and counter.
     """
     return (
-        _key(record)
+        key_of(record)
         | _factors(record)
         | _circumstances(record)
         | _overhead(record)
         | _measured(record, windows)
+        | engine.run_columns(record)
         | _state(record)
     )
 
@@ -92,7 +95,7 @@ def run_row(record: Record, windows: Sequence[Row]) -> Row:
 def interval_rows(record: Record) -> list[Row]:
     """Rows of ``intervals``, in order of time."""
     return [
-        _key(record)
+        key_of(record)
         | {
             "sitting": record.identity.sitting,
             "phase": interval.phase,
@@ -116,9 +119,10 @@ def iteration_rows(record: Record) -> list[Row]:
         edges_s = interval.opened_s + np.concatenate([[0.0], np.cumsum(interval.iteration_duration_s)])
         energies_j = np.diff(cumulative_energy_j(record.trace.time_s, power_w, edges_s))
         n_tokens, n_steps = per_iteration(record, interval)
-        for duration_s, energy_j in zip(interval.iteration_duration_s, energies_j, strict=True):
+        parts = zip(interval.iteration_duration_s, energies_j, engine.prefills(record, interval), strict=True)
+        for duration_s, energy_j, (first_token_s, prefill_energy_j) in parts:
             rows.append(
-                _key(record)
+                key_of(record)
                 | _shown_factors(record)
                 | {
                     "warmup": record.levels.warmup,
@@ -128,6 +132,9 @@ def iteration_rows(record: Record) -> list[Row]:
                     "duration_s": duration_s,
                     "duration_s_per_step": ratio(duration_s, n_steps),
                     "energy_j_per_output_token": ratio(float(energy_j), n_tokens),
+                    "energy_j": float(energy_j),
+                    "first_token_s": first_token_s,
+                    "prefill_energy_j": prefill_energy_j,
                 }
             )
             started_s += duration_s
@@ -143,72 +150,30 @@ def sample_rows(record: Record) -> list[Row]:
     counts = np.bincount(bins)
     mean_times, mean_powers = (np.bincount(bins, weights=values) / counts for values in (times, power_w))
     return [
-        _key(record) | {"time_s": float(time_s), "phase": phase_at(record, time_s), "power_w": float(power)}
+        key_of(record) | {"time_s": float(time_s), "phase": phase_at(record, time_s), "power_w": float(power)}
         for time_s, power in zip(mean_times, mean_powers, strict=True)
     ]
+
+
+def request_rows(record: Record) -> list[Row]:
+    """Rows of ``requests``, in the order of planned arrival."""
+    return [key_of(record) | row for row in engine.request_rows(record)]
+
+
+def engine_sample_rows(record: Record) -> list[Row]:
+    """Rows of ``engine_samples``, in order of time."""
+    return [key_of(record) | row | {"phase": phase_at(record, row["time_s"])} for row in engine.sample_rows(record)]
 
 
 def warning_rows(record: Record) -> list[Row]:
     """Rows of ``warnings``, in the record's order."""
     return [
-        _key(record) | {"code": warning.code, "value": warning.value, "detail": warning.detail}
+        key_of(record) | {"code": warning.code, "value": warning.value, "detail": warning.detail}
         for warning in record.warnings
     ]
 
 
-def device_rows(record: Record) -> list[Row]:
-    """Rows of ``devices``: what each metered device's counter and power saw."""
-    rest_j = rest_energies_j(record)
-    rows = []
-    for index, device in enumerate(record.hardware.devices):
-        row: Row = {
-            "sitting": record.identity.sitting,
-            "host": record.hardware.host,
-            "gpu_name": device.name,
-            "gpu_uuid_hash": device.uuid_hash,
-            "participates": device.participates,
-            "status": record.status,
-            "energy_method": record.meter.energy_method,
-            "monotonic_started_s": record.monotonic_started_s,
-            "wall_s": record.process_ended_s - record.process_started_s,
-            "sampled_from_s": record.trace.time_s[0] if record.trace.time_s else None,
-            "counter_started_j": value_at(record.counter_started_j, index),
-            "counter_ended_j": value_at(record.counter_ended_j, index),
-            "rest_energy_j": value_at(rest_j.tolist(), index),
-        }
-        phases: tuple[Phase, ...] = ("idle", "load", "warmup", "window", "idle_loaded")
-        for phase in phases:
-            intervals = [one for one in intervals_of(record, phase) if index < len(one.counter_opened_j)]
-            energies_j = [float(counter_energies_j(one)[index]) for one in intervals]
-            row[f"{phase}_energy_j"] = sum(energies_j)  # 0 without such an interval: a ledger's part, not a result
-            if phase in ("idle", "window"):
-                row[f"{phase}_power_w"] = float(counter_powers_w(intervals)[index]) if intervals else math.nan
-        rows.append(_key(record) | row)
-    return rows
-
-
-def device_check_rows(record: Record) -> list[Row]:
-    """Rows of ``device_checks``: every visible device before, during and after a run."""
-    return [
-        _key(record)
-        | {"moment": check.moment, "time_s": check.time_s, "gpu_uuid_hash": state.uuid_hash}
-        | state.model_dump(exclude={"uuid_hash"})
-        for check in record.device_checks
-        for state in check.devices
-    ]
-
-
 # --- parts of a run's row ------------------------------------------------------------------------
-
-
-def _key(record: Record) -> Row:
-    identity = record.identity
-    return {
-        "campaign": identity.campaign,
-        "study": identity.study,
-        "setting": identity.setting,
-        "cycle": identity.cycle,
-    }
 
 
 def _factors(record: Record) -> Row:
@@ -298,7 +263,7 @@ def _overhead(record: Record) -> Row:
 def _measured(record: Record, windows: Sequence[Row]) -> Row:
     """Numbers over all windows; missing without any."""
     if not windows:
-        return dict.fromkeys(_MEASURED)
+        return dict.fromkeys(_MEASURED) | engine.measured_columns(record, [], math.nan)
 
     def total(column: str) -> float:
         return float(sum(math.nan if row[column] is None else row[column] for row in windows))
@@ -332,7 +297,7 @@ def _measured(record: Record, windows: Sequence[Row]) -> Row:
         "n_warmup_iterations": sum(len(one.iteration_duration_s) for one in intervals_of(record, "warmup")),
         "counter_over_power_ratio": ratio(counter_j, total("energy_power_instant_j")),
         "counter_over_codecarbon_gpu_ratio": ratio(counter_j / (measured_s + total("tail_s")), codecarbon_gpu_w),
-    }
+    } | engine.measured_columns(record, intervals, energy_j)
 
 
 def _state(record: Record) -> Row:
@@ -370,7 +335,7 @@ def _window_row(record: Record, interval: Interval) -> Row:
     power_instant_j = taking_part_sum(record, floats(interval.energy_power_instant_j))
     duration_s = interval.work_ended_s - interval.opened_s
     return (
-        _key(record)
+        key_of(record)
         | _shown_factors(record)
         | {
             "window": interval.index,
