@@ -31,6 +31,8 @@ def all_tables(resolved: ResolvedCampaign, records: list[Record], n_bootstrap: i
         seed=1,
         margin_fraction=0.02,
         decoding_margin_fraction=0.05,
+        time_to_first_token_max_s=2.0,
+        inter_token_latency_max_s=0.1,
         n_planned_runs=len(expand(resolved)),
     )
     for question in QUESTIONS:

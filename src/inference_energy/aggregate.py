@@ -98,9 +98,13 @@ def aggregate(
             *(REQUESTS, ENGINE_SAMPLES),
         )
     }
+    openers = {
+        shared.process: record for record in records if (shared := record.launch.shared) and shared.position == 0
+    }
     for record in sorted(records, key=lambda one: place[one.run_id]):
         windows = flatten.window_rows(record)
-        rows["runs"].append(flatten.run_row(record, windows))
+        shared = record.launch.shared
+        rows["runs"].append(flatten.run_row(record, windows, openers.get(shared.process) if shared else None))
         rows["windows"] += windows
         rows["intervals"] += flatten.interval_rows(record)
         rows["iterations"] += flatten.iteration_rows(record)
@@ -238,10 +242,19 @@ def _everywhere(_: Record) -> Hashable:
     return "the campaign"
 
 
+def _engine(record: Record) -> Hashable:
+    return f"engine {record.levels.engine}, status {record.status}"
+
+
 def _workload(record: Record) -> Hashable:
     levels = record.levels
     n_prompts = levels.n_prompts_per_pass
-    return f"{levels.model}, {n_prompts} prompts of {levels.n_input_tokens} tokens, prompts {levels.prompts}"
+    alike = f"{levels.model}, {n_prompts} prompts of {levels.n_input_tokens} tokens, prompts {levels.prompts}"
+    if not (levels.input_length_cv or levels.output_length_cv):
+        return alike
+    return f"{alike}, lengths spread by {levels.input_length_cv:g} in and {levels.output_length_cv:g} out" + (
+        f", {levels.n_output_tokens} tokens out" if levels.output_length_cv else ""
+    )
 
 
 def _power_limits(record: Record) -> Hashable:
@@ -253,6 +266,7 @@ COMPARABLE: tuple[_Trait, ...] = (
     ("GPU model", gpu_name, _everywhere),
     ("power limit", _power_limits, _everywhere),
     ("driver", lambda record: record.software.driver, _everywhere),
+    ("vLLM version", lambda record: record.engine.version if record.engine else None, _engine),
     ("torch version", lambda record: record.software.torch, _everywhere),
     ("transformers version", lambda record: record.software.transformers, _everywhere),
     ("energy method", lambda record: record.meter.energy_method, _everywhere),

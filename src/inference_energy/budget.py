@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psutil
 
+#: Says to whatever the command starts when to start nothing more, on the day's clock.
+STOP_AT = "INFERENCE_ENERGY_STOP_AT_S"
 #: How long the command may take to notice that what it started was ended.
 NOTICE_S = 1.5
 
@@ -48,7 +52,7 @@ def run(command: Sequence[str], budget_s: float, grace_s: float | None = None) -
     KeyboardInterrupt
         Once the command has ended: the terminal interrupted it too.
     """
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, env={**os.environ, STOP_AT: str(time.time() + budget_s)})
     try:
         try:
             return Ended(process.wait(timeout=budget_s), in_time=True, cut_off=False)
@@ -61,6 +65,12 @@ def run(command: Sequence[str], budget_s: float, grace_s: float | None = None) -
     except KeyboardInterrupt:
         process.wait()
         raise
+
+
+def stop_at_s() -> float | None:
+    """When a process that a budget runs should start nothing more; None without a budget."""
+    told = os.environ.get(STOP_AT)
+    return None if told is None else float(told)
 
 
 def _cut_off(process: subprocess.Popen[bytes]) -> int:

@@ -93,6 +93,22 @@ class PlannedCampaign:
     def _place(self) -> dict[str, int]:
         return {run.run_id: place for place, run in enumerate(self.runs)}
 
+    @cached_property
+    def _together(self) -> dict[str, list[Run]]:
+        """Of each run that shares an engine, all that do, in the order of measuring."""
+        return {run.run_id: group for group in design.served_together(self.runs) for run in group}
+
+    def also(self, *, study: str, setting: str, cycle: str, **_: str) -> list[str]:
+        """Runs that the engine of a run can serve, besides itself."""
+        run_id = f"{study}/{setting}.c{cycle}"
+        return [run.run_id for run in self._together.get(run_id, []) if run.run_id != run_id]
+
+    def started_by(self, *, study: str, setting: str, cycle: str, **_: str) -> list[str]:
+        """Record of the run that starts the engine of a run; none for that run itself, and for one with its own."""
+        run_id = f"{study}/{setting}.c{cycle}"
+        first = next((run.run_id for run in self._together.get(run_id, [])), run_id)
+        return [] if first == run_id else [f"{self.folder}/records/{first}.json"]
+
     def priority(self, *, study: str, setting: str, cycle: str, **_: str) -> int:
         """Snakemake's priority of a run: earlier in the order, higher."""
         return len(self.runs) - self._place.get(f"{study}/{setting}.c{cycle}", 0)

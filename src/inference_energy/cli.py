@@ -66,7 +66,10 @@ def _add_from_records_to_pages(add: Callable[[str, Command, str], argparse.Argum
         command.add_argument("--allow-missing", action="store_true", help="accept a campaign that is not complete")
     aggregate.add_argument("--source", choices=["measured", "archived"], required=True)
     aggregate.add_argument("--config-dir", type=Path, default=Path("config"), help="where the facts are")
-    for name in ("confidence", "margin-fraction", "decoding-margin-fraction"):
+    for name in (
+        *("confidence", "margin-fraction", "decoding-margin-fraction"),
+        *("time-to-first-token-max-s", "inter-token-latency-max-s"),
+    ):
         analyse.add_argument(f"--{name}", type=float, help="where the question needs it")
     for name in ("n-bootstrap", "seed"):
         analyse.add_argument(f"--{name}", type=int, help="where the question needs it")
@@ -112,6 +115,8 @@ def _analyse(options: argparse.Namespace) -> None:
         seed=options.seed,
         margin_fraction=options.margin_fraction,
         decoding_margin_fraction=options.decoding_margin_fraction,
+        time_to_first_token_max_s=options.time_to_first_token_max_s,
+        inter_token_latency_max_s=options.inter_token_latency_max_s,
         n_planned_runs=n_planned_runs,
     )
     questions.answer(options.question, options.folder / "tables", statistics)

@@ -32,6 +32,13 @@ def add_commands(add: Add) -> None:
         command.add_argument("--config-dir", type=Path, default=Path("config"), help="where the facts are")
         command.add_argument("--results", type=Path, default=Path("results"), help="folder of all results")
     measuring.add_argument("--run", required=True, metavar="STUDY/SETTING.cCYCLE", help="which run")
+    measuring.add_argument(
+        "--also",
+        nargs="*",
+        default=[],
+        metavar="RUN",
+        help="runs that the same engine can serve: measured after it unless they have a record",
+    )
     planning.add_argument("--ids", action="store_true", help="print the run ids in the order of measuring, and no more")
     for name in ("portions", "cycles"):
         planning.add_argument(f"--{name}", type=int, nargs="+", help=f"only these {name}; default: all")
@@ -121,7 +128,7 @@ def _device_here(resolved: ResolvedCampaign) -> str | None:
 
 def measure(options: argparse.Namespace) -> int:
     """Measure one run, again if it fails by chance, and say where the campaign stands."""
-    from inference_energy import design, provenance
+    from inference_energy import budget, design, provenance
     from inference_energy.measure import attempts, launcher, progress, session
 
     asked_s = time.monotonic()
@@ -148,6 +155,9 @@ def measure(options: argparse.Namespace) -> int:
         launcher=run.levels.launcher,
         started_s=time.monotonic(),
         command=provenance.command(),
+        engine=run.levels.engine,
+        also=_together(run, options.also, runs),
+        stop_at_s=budget.stop_at_s(),
     )
     status = attempts.carry_out(request, run, resolved, launcher.launch)
     if status == 0:
@@ -161,6 +171,25 @@ def measure(options: argparse.Namespace) -> int:
             "The error is above; run again to repeat it",
         )
     return status
+
+
+def _together(run: Run, also: list[str], runs: list[Run]) -> list[str]:
+    """`also`, each of which must be a run that the engine of `run` can serve.
+
+    Raises
+    ------
+    DesignError
+        If the design has no such run, or it needs another engine.
+    """
+    from inference_energy import design
+
+    for run_id in also:
+        other = design.find(runs, run_id)
+        if design.engine_of(other) is None or design.engine_of(other) != design.engine_of(run):
+            raise DesignError(
+                "--also", f"{run_id} needs another engine than {run.run_id}", "runs that differ in their workload only"
+            )
+    return also
 
 
 def _replay(run: Run, resolved: ResolvedCampaign, results: Path, output: Path) -> None:

@@ -160,6 +160,20 @@ class StartGate(Base):
     wait_max_s: float = Field(5, ge=0, description="then the run starts all the same, with a warning")
 
 
+class Endpoint(Base):
+    """A server on this machine that somebody else started: the engine `endpoint` sends it requests."""
+
+    url: str = Field(
+        pattern=r"^http://[^/:]+:\d+$", description="such as http://127.0.0.1:8080; its meter is read here, so it runs here"
+    )
+    served_model: str = Field(description="what the server calls its model")
+    dialect: Literal["vllm", "sglang", "tgi", "openai"] = Field(
+        "openai", description="what it understands beyond OpenAI's protocol; tgi takes prompts as text"
+    )
+    key_variable: str | None = Field(None, description="environment variable that holds an API key; null: no key")
+    answer_timeout_s: float = Field(600, gt=0, description="longest time from a request's arrival to its last token")
+
+
 class Measurement(Base):
     """How every run of a campaign is measured."""
 
@@ -180,6 +194,7 @@ class Measurement(Base):
     )
     lock_wait_s: float = Field(30, ge=0, description="how long to wait for a device another run holds")
     codecarbon_country: str = Field("DEU", pattern="^[A-Z]{3}$", description="ISO code CodeCarbon assumes")
+    endpoint: Endpoint | None = Field(None, description="server for the engine `endpoint`; null: none")
 
     @model_validator(mode="after")
     def _replay_names_its_archive(self) -> Measurement:
@@ -226,6 +241,12 @@ class Analysis(Base):
     equivalence_margin_fraction: float = Field(gt=0, lt=1, description="ratios within 1 ± this are equal")
     decoding_margin_fraction: float = Field(
         gt=0, lt=1, description="the same for ways of decoding: the band that the published study names"
+    )
+    time_to_first_token_max_s: float = Field(
+        gt=0, description="limit on the 95th percentile over requests, for the best way to serve them"
+    )
+    inter_token_latency_max_s: float = Field(
+        gt=0, description="the same of the mean gap between a request's output tokens"
     )
 
 

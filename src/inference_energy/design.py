@@ -14,12 +14,24 @@ from pydantic import ValidationError
 
 from inference_energy.config import FIRST_FACTORS, Campaign, Fraction, ResolvedCampaign, Setting, Study
 from inference_energy.errors import DesignError
+from inference_energy.factors import WORKLOAD_FACTORS
+from inference_energy.lengths import longest
 from inference_energy.validation import canonical_json, explain
 
 if TYPE_CHECKING:
     from inference_energy.fraction import Efficiency
 
-_SHORT = {"float32": "fp32", "tf32": "tf32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "int4": "int4"}
+_SHORT = {
+    "float32": "fp32",
+    "tf32": "tf32",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    "float8": "fp8",
+    "int8": "int8",
+    "int4": "int4",
+}
+#: Runs that one engine serves at most: a process that is lost takes no more with it, and several GPUs share the work.
+N_SHARED_MAX = 10
 
 
 @dataclass(frozen=True)
@@ -159,6 +171,33 @@ def find(runs: list[Run], run_id: str) -> Run:
         "<study>/<setting>.c<cycle>",
         "inference-energy plan lists them",
     )
+
+
+def engine_of(run: Run) -> Hashable:
+    """What runs of one engine have in common; None where a run has an engine of its own."""
+    if run.levels.engine_process == "own":
+        return None
+    fixed = run.levels.model_dump(exclude=set(WORKLOAD_FACTORS))
+    return (run.traversal, *sorted((name, str(level)) for name, level in fixed.items()))
+
+
+def served_together(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs that share an engine, each with others of `runs`, at most :data:`N_SHARED_MAX` to an engine.
+
+    Every run of one cycle that asks for a shared engine is in exactly one list, in the order of measuring.
+    Lists are about equally long.
+    """
+    groups: dict[Hashable, list[Run]] = {}
+    for run in runs:
+        engine = engine_of(run)
+        if engine is not None:
+            groups.setdefault(engine, []).append(run)
+    found = []
+    for group in groups.values():
+        n_lists = -(-len(group) // N_SHARED_MAX)
+        edges = [len(group) * place // n_lists for place in range(n_lists + 1)]
+        found += [group[first:last] for first, last in itertools.pairwise(edges)]
+    return found
 
 
 # --- settings of a study -------------------------------------------------------------------------
@@ -347,11 +386,11 @@ def _fits_its_model(setting: Setting, resolved: ResolvedCampaign, where: str) ->
                     f"a divisor of {shape[name]}",
                     "Change n_gpus, or use replicas",
                 )
-    longest = setting.n_input_tokens + setting.n_output_tokens
-    if longest > shape["max_position_embeddings"]:
+    n_context = sum(longest(setting))
+    if n_context > shape["max_position_embeddings"]:
         raise DesignError(
             where,
-            f"n_input_tokens + n_output_tokens = {longest} do not fit {setting.model}",
+            f"n_input_tokens + n_output_tokens = {n_context} do not fit {setting.model}",
             f"at most {shape['max_position_embeddings']} tokens of input and output",
         )
     if setting.weights == "hub" and resolved.models[setting.model].hub_name is None:

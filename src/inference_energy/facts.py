@@ -79,7 +79,7 @@ class HardwareFacts(Base):
     power_limit_w: Quantity = Field(description="default limit of the board")
     memory_bytes: Quantity = Field(description="as printed in the datasheet")
     memory_bandwidth_bytes_per_s: Quantity = Field(description="peak")
-    peak_flop_per_s: dict[Literal["float32", "tf32", "float16", "bfloat16", "int8"], Quantity] = Field(
+    peak_flop_per_s: dict[Literal["float32", "tf32", "float16", "bfloat16", "float8", "int8"], Quantity] = Field(
         description="peak dense rate by number format; formats the hardware lacks are left out"
     )
 

@@ -87,3 +87,21 @@ def grounds(pairs: pd.DataFrame, reason: str | None = None) -> dict[str, object]
         "n_sitting_pairs": int((pairs["matched"] == "sitting").sum()),
         "note": reason or ("one pair: no interval" if len(pairs) == 1 else None),
     }
+
+
+def difference(runs: pd.DataFrame, factors: Sequence[str], is_baseline: pd.Series, quantity: str) -> pd.DataFrame:
+    """What every run takes more than its baseline, paired as :func:`paired` does.
+
+    Returns
+    -------
+    DataFrame
+        A row for each row of `runs` that is no baseline: ``more``, missing where it is not above 0 or there is no
+        baseline; ``matched``; and a ``note`` that says why something is missing.
+    """
+    pairs = paired(runs, factors, is_baseline, quantity)
+    rest = runs.index[~is_baseline]
+    more = (pairs[quantity].astype(float) * (1 - 1 / pairs[RATIO])).reindex(rest)
+    matched = pairs["matched"].reindex(rest)
+    note = pd.Series(pd.NA, index=rest, dtype="string").mask(matched.isna(), "what it is compared with is not measured")
+    note = note.mask(more <= 0, "what it is compared with took as much or more")
+    return pd.DataFrame({"more": more.where(more > 0), "matched": matched, "note": note})

@@ -34,6 +34,8 @@ class Statistics:
     margin_fraction: float | None = None
     decoding_margin_fraction: float | None = None
     n_planned_runs: int | None = None
+    time_to_first_token_max_s: float | None = None
+    inter_token_latency_max_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,38 @@ QUESTIONS: dict[str, Question] = {
     "throughput": Question("analyse.throughput", ("utilisation",), _BOOTSTRAP),
     "pareto": Question("analyse.pareto", ("utilisation",), _BOOTSTRAP),
     "explained": Question("analyse.explained", ("utilisation",), _BOOTSTRAP),
+    "arrival_runs": Question("analyse.arrival_runs", ("runs", "requests"), (), studies="serving"),
+    "arrival_curve": Question(
+        "analyse.arrival_curve",
+        ("arrival_runs",),
+        ("confidence", "time_to_first_token_max_s", "inter_token_latency_max_s"),
+    ),
+    "arrival_ratio": Question("analyse.arrival_ratio", ("runs",), _BOOTSTRAP, studies="serving"),
+    "energy_floor": Question(
+        "analyse.energy_floor", ("runs", "arrival_runs", "architectures", "gpu_facts"), (), studies="serving"
+    ),
+    "model_size": Question("analyse.model_size", ("runs", "architectures"), _BOOTSTRAP, studies="serving"),
+    "right_size": Question("analyse.right_size", ("runs", "architectures"), ("confidence",), studies="serving"),
+    "quantisation": Question("analyse.quantisation", ("runs",), ("confidence",), studies="serving"),
+    "engine_comparison": Question(
+        "analyse.engine_comparison", ("runs",), _BOOTSTRAP, ("published/claims.csv",), studies="serving"
+    ),
+    "sharing": Question("analyse.sharing", ("runs",), ("confidence", "margin_fraction"), studies="serving"),
+    "engine_start": Question("analyse.engine_start", ("runs", "devices"), _BOOTSTRAP, studies="serving"),
+    "length_fits": Question(
+        "analyse.length_fits",
+        ("runs",),
+        ("confidence",),
+        ("published/wetzel_output_length.csv",),
+        studies="serving",
+    ),
+    "length_ratios": Question("analyse.length_ratios", ("runs",), _BOOTSTRAP, studies="serving"),
+    "prompts_curve": Question("analyse.prompts_curve", ("runs",), ("confidence",), studies="serving"),
+    "phase_runs": Question("analyse.phase_runs", ("runs",), (), studies="serving"),
+    "phases": Question("analyse.phases", ("phase_runs",), _BOOTSTRAP),
+    "padding_runs": Question("analyse.padding_runs", ("runs",), (), studies="serving"),
+    "padding": Question("analyse.padding", ("padding_runs",), ("confidence",)),
+    "padding_shape": Question("analyse.padding_shape", ("padding_runs",), ("confidence",)),
     "claims": Question(
         "analyse.claims",
         (
@@ -141,6 +175,16 @@ QUESTIONS: dict[str, Question] = {
             "traffic",
             "throughput",
             "scenarios",
+            "model_size",
+            "right_size",
+            "quantisation",
+            "engine_comparison",
+            "phases",
+            "padding",
+            "padding_shape",
+            "arrival_ratio",
+            "length_fits",
+            "length_ratios",
         ),
         _BOOTSTRAP,
         ("published/claims.csv", "claim_rules.csv"),

@@ -6,6 +6,7 @@ only how steady a run is, so what is resampled here are settings and cycles.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -150,6 +151,40 @@ def mean_over_settings(
     tail = NormalDist().cdf(np.sqrt(n / (n - 1)) * _student_quantile(0.5 * (1 - confidence), n - 1))
     low, high = interval(setting_means(matrix, n_bootstrap, rng).mean(axis=1), 1 - 2 * tail)
     return estimate, float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """A bootstrap that draws anew for each estimate: an interval does not depend on which others were asked for.
+
+    Attributes
+    ----------
+    confidence : float
+        Level of the intervals.
+    n_bootstrap : int
+        Resamples.
+    seed : int
+        Of each draw.
+    """
+
+    confidence: float
+    n_bootstrap: int
+    seed: int
+
+    def arithmetic(self, settings: ArrayLike, values: ArrayLike) -> dict[str, float]:
+        """Mean over settings as ``estimate``, ``estimate_low`` and ``estimate_high``: :func:`mean_over_settings`."""
+        rng = np.random.default_rng(self.seed)
+        ends = mean_over_settings(settings, values, self.confidence, self.n_bootstrap, rng)
+        return dict(zip(("estimate", "estimate_low", "estimate_high"), ends, strict=True))
+
+    def geometric(self, settings: ArrayLike, ratios: ArrayLike) -> dict[str, float]:
+        """Geometric mean over settings, alike."""
+        logs = np.log(np.asarray(ratios, dtype=float))
+        return {name: float(np.exp(value)) for name, value in self.arithmetic(settings, logs).items()}
+
+    def draws(self, n_cycles: int) -> NDArray[np.int64]:
+        """Cycles of each resample (resamples x cycles), the same whenever asked."""
+        return np.random.default_rng(self.seed).integers(n_cycles, size=(self.n_bootstrap, n_cycles))
 
 
 def _student_quantile(probability: float, freedom: int) -> float:

@@ -43,13 +43,14 @@ ROOMS = {
     "facts": _room("errors units validation", "the outside world, before anything is asked of it"),
     "factors": _room("errors units validation", "what can be varied, and which levels go together"),
     "config": _room("errors units validation facts factors", "says what may be asked for, not how it is done"),
+    "lengths": _room("config", "lengths of prompts and answers are known before anything is drawn", "numpy scipy"),
     "fraction": _room("errors", "chooses combinations, whatever they are of", "numpy"),
-    "design": _room("errors units validation facts config fraction", "plans without measuring"),
+    "design": _room("errors units validation facts config lengths fraction", "plans without measuring"),
     "provenance": _room("errors config", "asked by every room, so it drags nothing along", ""),
     "records": _room("errors units validation facts config", "the contract between measuring and the rest"),
     "qualification": _room("errors records", "the instrument's own record, for measuring and for tables"),
     "measure": _room(
-        "errors units validation facts config design records qualification provenance",
+        "errors units validation facts factors config lengths design records qualification provenance",
         "runs where nothing is analysed",
     ),
     "tables": _room("errors units", "the contract between aggregate and the rest"),
@@ -72,7 +73,9 @@ ROOMS = {
         "checks and accountings that hold for any study's records, read through a mapping",
     ),
     "models": _room(
-        "errors tables", "linear and additive models of log energy, for several questions", "numpy pandas scipy"
+        "errors tables",
+        "linear and additive models of log energy, for several questions",
+        "numpy pandas scipy statsmodels",
     ),
     "analyse": _room(
         "errors units tables resample pairs models audit verdicts",

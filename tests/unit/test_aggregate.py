@@ -359,7 +359,7 @@ def test_the_peak_rates_of_a_gpu_are_those_of_hardware_yaml() -> None:
     facts = aggregate(RESOLVED, RECORDS, hardware=known | {"SYNTHETIC GPU": known["NVIDIA H200"]})["gpu_facts"]
     assert set(facts["gpu_name"]) == {"SYNTHETIC GPU"}
     facts = facts.set_index("precision")
-    assert set(facts.index) == {"float32", "tf32", "float16", "bfloat16", "int8"}
+    assert set(facts.index) == {"float32", "tf32", "float16", "bfloat16", "float8", "int8"}
     assert facts.loc["float16", "peak_flop_per_s"] == pytest.approx(989.5e12, rel=1e-12)
     assert facts.loc["float32", "memory_bandwidth_bytes_per_s"] == pytest.approx(4.8e12, rel=1e-12)
     assert (facts["power_limit_w"] == 700).all()

@@ -280,3 +280,35 @@ def test_an_emissions_file_of_one_tracker_needs_few_columns(tmp_path: Path) -> N
         assert rows.loc[name, "verdict"] == "holds", name
     for name in ("energy_per_token", "tokens_of_all_processes", "cycles", "other_gpus_rest"):
         assert rows.loc[name, "verdict"] == "not testable", name
+
+
+# --- work against energy ---------------------------------------------------------------------------
+
+
+def _served(tmp_path: Path, energy_kwh: float) -> pd.Series:
+    """The check of work per joule on one run of 8B on an H100: 1,000 requests of 1,000 tokens in and 50 out."""
+    table = "model,pattern,n,seconds,kwh,watts\n" + f"8B,fixed,1000,100,{energy_kwh!r},75\n8B,burst,1000,90,1.0,400\n"
+    (tmp_path / "served.csv").write_text(table)
+    (tmp_path / "served.yaml").write_text(
+        "name: served\ntitle: t\nsource: {url: u, commit: c, sha256: s}\ngpu: NVIDIA H100 80GB HBM3\nn_gpus: 1\n"
+        "precision: bfloat16\nmodels: {8B: llama-3.1-8b}\nsetting: [pattern]\nstated: {source: none}\n"
+        "runs:\n  run: {columns: [model, pattern]}\n  group: {column: model}\n  n_prompts: {column: n}\n"
+        "  n_input_tokens: {value: 1000, source: made up}\n  n_output_tokens: {value: 50, source: made up}\n"
+        "  energy_j: {column: kwh, unit: kWh}\n  duration_s: {column: seconds, unit: s}\n"
+        "processes:\n  gpu_energy_j: {column: kwh, unit: kWh}\n  duration_s: {column: seconds, unit: s}\n"
+    )
+    found = audited(tmp_path / "served.csv", tmp_path / "served.yaml", ROOT / "config", **BOOTSTRAP)
+    return found["audit_checks"].set_index("check").loc["work_per_joule"]
+
+
+def test_work_per_joule_by_hand(tmp_path: Path) -> None:
+    # Layers of Llama-3.1-8B: 8,030,261,248 parameters less twice 128,256 x 4,096. A request sends 1,049 tokens through.
+    flop = 2 * (8_030_261_248 - 2 * 128_256 * 4_096) * 1_049 * 1_000
+    best = 989.5e12 / 700  # FLOP per joule at peak rate and limit
+    least_kwh = flop / best / 3.6e6
+    row = _served(tmp_path, least_kwh * 1.001)
+    assert (row["n_tested"], row["n_failing"], row["verdict"]) == (2, 0, "holds")
+    row = _served(tmp_path, least_kwh / 4)
+    assert (row["n_failing"], row["worst_example"]) == (1, "8B, fixed")
+    assert row["found_over_expected_worst_ratio"] == pytest.approx(4.0, rel=1e-9)
+    assert row["worst_expected"] == "1.414 TFLOP/J"

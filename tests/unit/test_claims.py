@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from inference_energy import tables
-from inference_energy.analyse.claims import Claims, claims
+from inference_energy.analyse.claims import ANSWERS, Claims, claims
 from inference_energy.errors import AnalysisError
 from inference_energy.questions import QUESTIONS
 from inference_energy.verdicts import NOT_TESTABLE, VERDICTS
@@ -128,6 +128,10 @@ def unmeasured() -> Claims:
 
 
 # --- the files -----------------------------------------------------------------------------------
+
+
+def test_tables_are_named_in_the_order_in_which_the_question_gives_them() -> None:
+    assert QUESTIONS["claims"].inputs == ("runs", *ANSWERS)
 
 
 def test_every_claim_has_a_rule_that_can_be_followed_on_empty_tables(unmeasured: Claims) -> None:

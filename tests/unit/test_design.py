@@ -506,7 +506,7 @@ def test_tensor_parallelism_that_splits_the_heads(n_gpus: int) -> None:
 @pytest.mark.parametrize(
     ("levels", "words"),
     [
-        ({"precision": ["fp16"]}, "found 'fp16'. Known: bfloat16, float16, float32, int4, int8, tf32."),
+        ({"precision": ["fp16"]}, "found 'fp16'. Known: bfloat16, float16, float32, float8, int4, int8, tf32."),
         ({"batch_size": ["many"]}, "found 'many'. Expected: a whole number."),
         ({"batch_size": [1.5]}, "found 1.5. Expected: a whole number."),
         ({"top_p": [0.9]}, "studies.s: impossible setting: decoding 'greedy' with top_p=0.9"),

@@ -14,10 +14,11 @@ import pytest
 
 from inference_energy.config import ModelFacts, Setting, read_models
 from inference_energy.errors import EngineError
-from inference_energy.measure.engines import OutOfDeviceMemory
+from inference_energy.measure.audit import Audited
+from inference_energy.measure.engines import Generated, OutOfDeviceMemory
 from inference_energy.measure.engines.several import SeveralProcesses
 from inference_energy.measure.engines.transformers import TransformersEngine
-from inference_energy.measure.workload import prompts_for
+from inference_energy.measure.workload import batches, prompts_for, rows
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 7
@@ -120,6 +121,133 @@ def test_priming_generates_without_moving_on(make: Any) -> None:
     assert [engine.iterate(waiting=False).n_tokens for _ in range(2)] == [8, 4]
 
 
+# --- several lengths -----------------------------------------------------------------------------------
+
+MIXED: dict[str, Any] = {"n_prompts": 6, "n_input_tokens": 20, "input_length_cv": 1.0}
+
+
+def test_prompts_of_several_lengths_are_answered_as_if_they_were_alone(make: Any, facts: ModelFacts) -> None:
+    """Each batch is padded to its own longest, and padding changes no token."""
+    engine = make(**MIXED, output_length_cv=1.0)
+    prompts = prompts_for(engine._levels, facts, SEED)
+    lengths = prompts.n_input_tokens
+    assert len(set(lengths)) == 6
+    for batch, indices in zip(engine._batches, batches(engine._levels, prompts), strict=True):
+        assert batch.ids.shape == (2, lengths[indices].max())
+        together = engine._generate(batch, batch.generation)
+        for row, alone in enumerate(rows(prompts, indices)):
+            ids = batch.ids.new_tensor([alone])
+            expected = engine._model.generate(
+                input_ids=ids, attention_mask=ids.new_ones(ids.shape), generation_config=batch.generation
+            )
+            assert together[row].tolist() == expected[0, len(alone) :].tolist()
+
+
+def test_a_static_batch_generates_until_its_longest_answer_ends(make: Any, facts: ModelFacts) -> None:
+    engine = make(n_prompts=6, n_output_tokens=10, output_length_cv=1.0)
+    asked = prompts_for(engine._levels, facts, SEED).n_output_tokens.reshape(3, 2)
+    for n_output in asked:
+        generated = engine.iterate(waiting=True)
+        assert generated.n_tokens == 2 * n_output.max() > n_output.sum()
+        assert generated.n_non_padding_tokens == n_output.sum()
+
+
+def test_sorted_by_length_there_is_less_padding(make: Any) -> None:
+    drawn, sorted_ = make(**MIXED), make(**MIXED, batch_order="by_length")
+    n_computed = [sum(batch.ids.numel() for batch in engine._batches) for engine in (drawn, sorted_)]
+    n_tokens = [sum(int(batch.mask.sum()) for batch in engine._batches) for engine in (drawn, sorted_)]
+    assert n_computed[1] < n_computed[0]
+    assert n_tokens == [120, 120]
+
+
+@pytest.mark.parametrize("levels", [{}, {**MIXED, "output_length_cv": 1.0}, {"parallelism": "replicas", "n_gpus": 2}])
+def test_the_audit_agrees_with_what_transformers_returns(make: Any, facts: ModelFacts, levels: dict[str, Any]) -> None:
+    engine = make(**levels)
+    audited = Audited(engine, engine._levels, prompts_for(engine._levels, facts, SEED), "run")
+    for waiting in (False, False, True, True, True, True):
+        audited.iterate(waiting=waiting)
+    first_tokens_s = audited.first_tokens_s()
+    assert first_tokens_s is not None
+    assert len(first_tokens_s) == 4
+
+
+# --- the first token -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_output_tokens", [1, 40])
+def test_the_first_token_comes_after_one_forward_pass(make: Any, n_output_tokens: int) -> None:
+    engine = make(n_output_tokens=n_output_tokens)
+    engine.iterate(waiting=False)
+    started_s = time.perf_counter()
+    generated = engine.iterate(waiting=False)
+    duration_s = time.perf_counter() - started_s
+    assert generated.n_tokens == 2 * n_output_tokens
+    assert generated.first_token_s is not None
+    assert 0 < generated.first_token_s < duration_s * (1 if n_output_tokens == 1 else 0.5)
+
+
+def test_the_first_token_is_awaited_after_the_waiting_and_through_a_slow_prefill(make: Any) -> None:
+    """A forward pass made 0.1 s slower the first time only: the first token comes that much later."""
+    engine = make(n_output_tokens=2, traffic="constant", delay_min_s=0.3, delay_max_s=0.31)
+    engine.iterate(waiting=False)
+
+    def slow(*_: Any) -> None:
+        slow_hook.remove()
+        time.sleep(0.1)
+
+    slow_hook = engine._model.model.register_forward_hook(slow)
+    assert 0.1 < engine.iterate(waiting=True).first_token_s < 0.3
+
+
+def test_nothing_is_left_in_the_model_to_slow_the_tokens_after_the_first(make: Any) -> None:
+    engine = make(n_output_tokens=3)
+    hooks: list[int] = []
+    forward = engine._model.forward
+
+    def noting(*arguments: Any, **keywords: Any) -> Any:
+        hooks.append(len(engine._model._forward_hooks))
+        return forward(*arguments, **keywords)
+
+    engine._model.forward = noting
+    engine.iterate(waiting=False)
+    assert hooks == [1, 0, 0]
+    assert not engine._model._forward_hooks
+
+
+def test_the_first_token_of_several_processes_is_that_of_the_slowest(make: Any, monkeypatch: Any) -> None:
+    engine = make(parallelism="replicas", n_gpus=2)
+    for first_s, expected in (((0.2, 0.3), 0.3), ((0.2, None), None)):
+        answers = [Generated(8, 8, 0.0, each) for each in first_s]
+        monkeypatch.setattr(engine, "_ask", lambda *_, answers=answers: answers)
+        assert engine.iterate(waiting=False).first_token_s == expected
+
+
+# --- other families --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name", "extra"),
+    [("qwen2", "Qwen2ForCausalLM", {}), ("mistral", "MistralForCausalLM", {"sliding_window": None})],
+)
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_other_families_are_built_from_their_shapes(
+    facts: ModelFacts, model_type: str, name: str, extra: dict[str, Any], precision: str
+) -> None:
+    shape = {key: value for key, value in facts.shape.items() if key != "head_dim"} | extra
+    other = facts.model_copy(
+        update={"model_type": model_type, "architecture": facts.architecture.model_copy(update={"value": shape})}
+    )
+    levels = _levels(precision=precision)
+    engine = TransformersEngine(levels, other, prompts_for(levels, other, SEED), SEED, "cpu")
+    engine.load()
+    assert type(engine._model).__name__ == name
+    assert (_linear(engine).bias is not None) == (model_type == "qwen2")
+    assert engine.iterate(waiting=False).n_non_padding_tokens == 8
+
+
+# --- several processes -----------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(("parallelism", "n_tokens"), [("replicas", 16), ("replicas_duplicated", 16), ("tensor", 8)])
 def test_tokens_are_counted_over_all_processes(make: Any, parallelism: str, n_tokens: int) -> None:
     engine = make(parallelism=parallelism, n_gpus=2)
@@ -144,7 +272,7 @@ def test_tensor_parallelism_splits_each_layer_and_computes_the_same(facts: Model
     whole, split = _levels(), _levels(parallelism="tensor", n_gpus=2)
     one = TransformersEngine(whole, facts, prompts_for(whole, facts, SEED), SEED, "cpu")
     one.load()
-    ids, mask = one._batches[0]
+    ids, mask = one._batches[0].ids, one._batches[0].mask
     expected = one._model.generate(input_ids=ids, attention_mask=mask)[:, 8:].tolist()
 
     class Telling(SeveralProcesses):

@@ -201,13 +201,15 @@ class _Tracker:
     def __init__(self, **options: Any) -> None:
         if _Tracker.fails:
             raise OSError("no")
-        self.n = 0
+        self.n, self.running = 0, False
 
-    def start_task(self, name: str) -> None:
-        assert name == str(self.n)
+    def start_task(self) -> None:
+        assert not self.running
+        self.running = True
 
-    def stop_task(self, name: str) -> Any:
-        assert name == str(self.n)
+    def stop_task(self) -> Any:
+        assert self.running
+        self.running = False
         self.n += 1
         return SimpleNamespace(duration=float(self.n), gpu_energy=1e-6, cpu_energy=2e-6 * self.n, ram_energy=1e-6)
 
@@ -229,6 +231,10 @@ def test_codecarbon_gives_a_lap_for_every_edge_in_joules(companion: CodeCarbonCo
     assert [lap and lap.duration_s for lap in laps] == [1.0, 2.0]
     assert [lap and lap.cpu_energy_j for lap in laps] == pytest.approx([7.2, 14.4])
     assert [lap and lap.gpu_energy_j for lap in laps] == pytest.approx([3.6, 3.6])
+    companion.lap()
+    assert [lap and lap.duration_s for lap in companion.laps()] == [3.0]  # of the next run: they begin anew
+    companion.end()
+    assert companion.laps() == []
 
 
 def test_codecarbon_that_does_not_start_costs_no_run(

@@ -24,6 +24,7 @@ from tiny_campaign import HARDWARE_YAML, process_is_gone
 from inference_energy import provenance
 from inference_energy.config import ResolvedCampaign
 from inference_energy.design import Run, expand
+from inference_energy.errors import EngineError
 from inference_energy.measure import launcher, locks, qualify, sampler, session
 from inference_energy.measure.fakes import FakeEngine
 from inference_energy.measure.meter import SystemClock
@@ -39,7 +40,9 @@ SETTINGS: list[dict[str, Any]] = [
     {"batch_size": 2, "parallelism": "replicas", "n_gpus": 2},
     {"batch_size": 3},
     {"batch_size": 4, "neighbours": "none"},
+    *({"batch_size": 5 + n, "engine": "vllm", "engine_process": "shared"} for n in range(3)),
 ]
+SHARED = (4, 5, 6)
 MEASUREMENT: dict[str, Any] = {
     "device": "gpu",
     "idle_s": 0.05,
@@ -75,7 +78,7 @@ class Campaign:
         batch_size = SETTINGS[number]["batch_size"]
         return next(run for run in expand(self.resolved) if run.levels.batch_size == batch_size)
 
-    def start(self, number: int | None, failure: Path | None = None) -> int:
+    def start(self, number: int | None, failure: Path | None = None, **more: Any) -> int:
         """Fork the measuring process of a setting (None: of the qualification); its process id."""
         run_id = "" if number is None else self.run(number).run_id
         record, qualifications = self.folder / "records" / f"{run_id}.json", self.folder / "qualification"
@@ -90,6 +93,7 @@ class Campaign:
             attempt=2,
             command="inference-energy measure",
             failure=None if failure is None else str(failure),
+            **more,
         )
         child = os.fork()
         if child == 0:
@@ -138,6 +142,14 @@ def _engine(folder: Path, run: Run, *_: Any) -> FakeEngine:
     clock: Any = SystemClock()
     uuids = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
     return FakeEngine(run.levels, [], clock, itertools.repeat(0.02), load_s=0.05, uuids=uuids)
+
+
+def _noted(folder: Path, make: Any, run: Run, *rest: Any) -> FakeEngine:
+    """As `make`, and note that an engine was made."""
+    with (folder / "made").open("a") as file:
+        file.write("one\n")
+    engine: FakeEngine = make(run, *rest)
+    return engine
 
 
 @pytest.fixture
@@ -319,6 +331,70 @@ def test_a_gpu_that_cannot_be_qualified_is_not_measured_on(
     assert json.loads(failure.read_text())["retry"] is False  # the machine is to blame
     assert not (campaign.folder / "records").exists()
     assert len(campaign.qualifications()) == 1  # the other GPU's
+
+
+# --- one engine for several runs -------------------------------------------------------------------
+
+
+def _others(campaign: Campaign, first: int) -> list[str]:
+    return [campaign.run(number).run_id for number in SHARED if number != first]
+
+
+def test_runs_that_share_an_engine_are_measured_in_one_process(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_engine", functools.partial(_noted, campaign.seen, session._engine))
+    assert _ended(campaign.start(5, also=_others(campaign, 5))) == 0
+    records = [campaign.record(number) for number in (5, 4, 6)]  # first the one that was asked for
+    assert len((campaign.seen / "made").read_text().splitlines()) == 1
+    shared = [record.launch.shared for record in records]
+    assert [place and place.position for place in shared] == [0, 1, 2]
+    assert {place and place.first_run for place in shared} == {records[0].run_id}
+    assert len({place and place.process for place in shared}) == 1
+    assert [[each.phase for each in record.intervals][:3] for record in records] == [
+        ["idle", "load", "warmup"],
+        ["warmup", "window", "window"],
+        ["warmup", "window", "window"],
+    ]
+    assert [record.launch.started_to_load_s is None for record in records] == [False, True, True]
+    assert [record.n_attempts for record in records] == [2, 1, 1]  # the attempts of the run that was started again
+    for earlier, later in itertools.pairwise(records):  # each has its own stretch of the counter and of the trace
+        assert earlier.monotonic_started_s + earlier.process_ended_s <= later.monotonic_started_s
+        assert later.trace.time_s[0] >= -0.01
+        assert earlier.engine is not None
+        _require_powers(later, [100.0])
+
+
+def test_a_run_that_fails_beside_others_is_left_to_its_own_attempts(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Failing(FakeEngine):
+        def take(self, levels: Any, prompts: Any) -> None:
+            if levels.batch_size == 6:
+                raise EngineError("fake", "broke")
+            super().take(levels, prompts)
+
+    def failing(run: Run, *_: Any) -> FakeEngine:
+        clock: Any = SystemClock()
+        return Failing(run.levels, [], clock, itertools.repeat(0.02), load_s=0.05, uuids=["GPU-0aaa"])
+
+    monkeypatch.setattr(session, "_engine", failing)
+    assert _ended(campaign.start(4, also=_others(campaign, 4))) == 0
+    assert "error: fake: broke" in capfd.readouterr().err
+    found = {path.stem for path in (campaign.folder / "records").rglob("*.json")}
+    assert found == {f"{campaign.run(4).setting}.c1"}
+
+
+def test_what_is_measured_or_comes_too_late_is_left(campaign: Campaign) -> None:
+    assert _ended(campaign.start(6)) == 0
+    before = (campaign.folder / "records" / f"{campaign.run(6).run_id}.json").read_bytes()
+    assert _ended(campaign.start(4, also=_others(campaign, 4))) == 0
+    assert (campaign.folder / "records" / f"{campaign.run(6).run_id}.json").read_bytes() == before
+    (campaign.folder / "records" / f"{campaign.run(5).run_id}.json").unlink()
+    (campaign.folder / "records" / f"{campaign.run(4).run_id}.json").unlink()
+    assert _ended(campaign.start(4, also=_others(campaign, 4), stop_at_s=time.time() - 1)) == 0
+    assert not (campaign.folder / "records" / f"{campaign.run(5).run_id}.json").exists()
+    assert campaign.record(4).status == "ok"
 
 
 # --- the end of a run ------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from inference_energy.analyse.utilisation import bytes_per_output_token, flop_per_output_token, utilisation
+from inference_energy.analyse.utilisation import utilisation
 from inference_energy.errors import AnalysisError
 from inference_energy.facts import read_models
+from inference_energy.models.work import bytes_per_output_token, flop_per_output_token
 from inference_energy.tables import RUNS
 from inference_energy.tables.speed import ARCHITECTURES, GPU_FACTS
 

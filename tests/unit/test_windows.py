@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from inference_energy.config import Measurement, Setting
-from inference_energy.measure.windows import Plan
+from inference_energy.measure.windows import Plan, n_unlike
 
 MEASUREMENT = Measurement(n_windows=5, window_min_s=3.0)
 BURSTS: dict[str, Any] = {"traffic": "burst", "delay_min_s": 0.1, "delay_max_s": 0.2, "burst_interval_s": 4.0}
@@ -65,3 +65,27 @@ def test_a_smaller_last_batch_asks_for_whole_passes() -> None:
 def test_without_a_warm_iteration_each_window_has_one_at_least() -> None:
     counts = _windows(Plan(_levels(n_prompts=20), MEASUREMENT, None), 1.0)
     assert counts == [1, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("factor", ["input_length_cv", "output_length_cv"])
+def test_lengths_that_differ_ask_for_whole_passes(factor: str) -> None:
+    levels = _levels(n_prompts=32, **{factor: 0.5})
+    plan = Plan(levels, MEASUREMENT, 1.0)
+    assert n_unlike(levels) == plan.period == 4
+    assert _windows(plan, 1.0) == [3, 3, 3, 3, 4]  # 15 s are wanted: four passes of four
+    assert n_unlike(_levels(n_prompts=32)) == 1
+
+
+def test_one_batch_of_several_lengths_is_like_the_next() -> None:
+    assert Plan(_levels(input_length_cv=0.5), MEASUREMENT, 1.0).period == 1
+
+
+@pytest.mark.parametrize("duration_s", [None, 0.5, 40.0])
+@pytest.mark.parametrize("cv", [0.0, 0.5])
+def test_requests_that_arrive_have_one_window_of_one_pass(duration_s: float | None, cv: float) -> None:
+    arrival = {"arrival": "poisson", "arrival_requests_per_s": 2.0, "engine": "vllm_server", "output_length_cv": cv}
+    plan = Plan(_levels(**{**arrival, "batch_size": 1, "n_prompts": 300}), MEASUREMENT, duration_s)
+    assert (plan.n_windows, plan.n_iterations, plan.period) == (1, 1, 1)
+    assert not plan.full(0, 0, 0.0)
+    assert plan.full(0, 1, 0.5)
+    assert Plan(_levels(), MEASUREMENT, duration_s).n_windows == 5

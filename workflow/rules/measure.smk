@@ -3,6 +3,10 @@
 
 
 rule measure:
+    input:
+        # Runs that share an engine: the first of them measures all, and the others find their records. `ancient`, and
+        # a command that leaves a record as it is: nothing is measured twice.
+        lambda wildcards: ancient(CAMPAIGNS[wildcards.campaign].started_by(**wildcards)),
     output:
         # `update` keeps Snakemake from deleting a record before a job, for whatever reason it starts one: the
         # command finds the record and leaves it as it is. To measure a run again, delete its record.
@@ -19,8 +23,9 @@ rule measure:
     priority: lambda wildcards: CAMPAIGNS[wildcards.campaign].priority(**wildcards)
     params:
         results=lambda wildcards: RESULTS,
+        also=lambda wildcards: CAMPAIGNS[wildcards.campaign].also(**wildcards),
     message:
         "Measuring {wildcards.study}/{wildcards.setting}, cycle {wildcards.cycle}, of {wildcards.campaign}"
     shell:
         "inference-energy measure {params.results}/{wildcards.campaign}/campaign.yaml --results {params.results}"
-        " --run {wildcards.study}/{wildcards.setting}.c{wildcards.cycle} 2> >(tee {log} >&2)"
+        " --run {wildcards.study}/{wildcards.setting}.c{wildcards.cycle} --also {params.also} 2> >(tee {log} >&2)"

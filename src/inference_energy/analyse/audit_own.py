@@ -29,6 +29,7 @@ REASONS = {
     "other_gpus_rest": "neighbours on GPUs that take no part are allowed and recorded (device_checks)",
     "parameters": "the number of parameters is no part of a record: a test counts those of every configured model",
     "flop_of_all_tokens": "FLOP are counted from the architecture by an analysis, not recorded",
+    "work_per_joule": "FLOP are counted from the architecture by an analysis: table energy_floor, page 17_serving",
     "input_length": "lengths are levels of each setting; no other statement is made",
     "output_length": "lengths are levels of each setting; no other statement is made",
     "cycles_apart": "no time between cycles is stated",

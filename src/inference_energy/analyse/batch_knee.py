@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import stats
 
+from inference_energy.models.curves import aicc, from_logs, shared_cost
 from inference_energy.tables import above_zero, conform
 from inference_energy.tables.levers import BATCH_KNEE
 
@@ -112,7 +112,7 @@ def _fitted(
     row, rss = _line(x, y, confidence), {}
     design = np.column_stack([np.ones(n), x])
     rss["line"] = float(_rss(y[None], design)[0])
-    shared, rss["shared"] = _shared(batch, y, confidence)
+    shared, rss["shared"] = shared_cost(batch, y, confidence)
     row |= shared
     if n < 6:
         row["note"] = f"the knee cannot be estimated, because {n} runs leave too few degrees of freedom"
@@ -125,52 +125,19 @@ def _fitted(
         else:
             row["note"] = f"the knee cannot be estimated, because one line fits as well (p = {p_value:.2g})"
     n_parameters = {"line": 2, "shared": 2, "broken": 4}
-    aicc = {law: _aicc(value, n, n_parameters[law] + 1) for law, value in rss.items()}
-    least = min(aicc.values())
-    weights = {law: float(np.exp((least - value) / 2)) for law, value in aicc.items()}
+    scores = {law: aicc(max(value, 1e-300), n, n_parameters[law] + 1) for law, value in rss.items()}
+    least = min(scores.values())
+    weights = {law: float(np.exp((least - value) / 2)) for law, value in scores.items()}
     for law, value in rss.items():
         row[f"{law}_cv"] = float(np.sqrt(value / (n - n_parameters[law])))
         row[f"{law}_weight_fraction"] = weights[law] / sum(weights.values())
     return row | {"fits_best": _LAWS[max(weights, key=weights.__getitem__)]}
 
 
-def _aicc(rss: float, n: int, k: int) -> float:
-    """Corrected AIC of a least-squares fit with `k` parameters, the variance among them."""
-    if n - k - 1 <= 0:
-        return float("inf")
-    return n * float(np.log(max(rss, 1e-300) / n)) + 2 * k + 2 * k * (k + 1) / (n - k - 1)
-
-
 def _line(x: Floats, y: Floats, confidence: float) -> dict[str, object]:
     fit = stats.linregress(x, y)
     half = float(stats.t.ppf(0.5 + confidence / 2, len(x) - 2)) * fit.stderr
-    return _ends("line_per_doubling_ratio", fit.slope, half)
-
-
-def _shared(batch: Floats, y: Floats, confidence: float) -> tuple[dict[str, object], float]:
-    """Plateau *a* and shared cost *b* with intervals, and the sum of squares."""
-
-    def law(size: Floats, a: float, b: float) -> Floats:
-        found: Floats = np.log(a + b / size)
-        return found
-
-    energy = np.exp(y)
-    start = (energy.min() / 2, float(np.median(energy * batch)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optimize.OptimizeWarning)  # a perfect fit has no covariance to speak of
-        (a, b), covariance = optimize.curve_fit(law, batch, y, p0=start, bounds=(0, np.inf), x_scale=start, xtol=1e-12)
-    t = float(stats.t.ppf(0.5 + confidence / 2, len(y) - 2))
-    error_a, error_b = np.sqrt(np.diag(covariance))
-    row: dict[str, object] = {}
-    for name, value, error in (
-        ("plateau_energy_j_per_output_token", a, error_a),
-        ("shared_energy_j_per_step", b, error_b),
-    ):
-        row |= {name: value, f"{name}_low": max(0.0, value - t * error), f"{name}_high": value + t * error}
-    if a - t * error_a > 0:  # otherwise the plateau may be nil, and no batch size is large enough
-        gradient = np.array([-1 / a, 1 / b])
-        row |= _ends("n_prompts_at_equal_parts", np.log(b / a), t * float(np.sqrt(gradient @ covariance @ gradient)))
-    return row, float(((y - law(batch, a, b)) ** 2).sum())
+    return from_logs("line_per_doubling_ratio", fit.slope, half)
 
 
 def _broken(x: Floats, y: Floats, confidence: float) -> tuple[dict[str, object], float]:
@@ -190,8 +157,8 @@ def _broken(x: Floats, y: Floats, confidence: float) -> tuple[dict[str, object],
         "n_prompts_at_knee_low": 2.0 ** float(within.min()),
         "n_prompts_at_knee_high": 2.0 ** float(within.max()),
     }
-    row |= _ends("below_knee_per_doubling_ratio", slope, t * float(np.sqrt(covariance[1, 1])))
-    row |= _ends("above_knee_per_doubling_ratio", slope + bend, t * float(np.sqrt(above @ covariance @ above)))
+    row |= from_logs("below_knee_per_doubling_ratio", slope, t * float(np.sqrt(covariance[1, 1])))
+    row |= from_logs("above_knee_per_doubling_ratio", slope + bend, t * float(np.sqrt(above @ covariance @ above)))
     return row, rss
 
 
@@ -221,12 +188,3 @@ def _rss(ys: Floats, design: Floats) -> Floats:
     residuals: Floats = ys - (ys @ basis) @ basis.T
     found: Floats = (residuals**2).sum(axis=1)
     return found
-
-
-def _ends(name: str, log_value: float, half_width: float) -> dict[str, object]:
-    """A value and its interval from their logarithms."""
-    return {
-        name: float(np.exp(log_value)),
-        f"{name}_low": float(np.exp(log_value - half_width)),
-        f"{name}_high": float(np.exp(log_value + half_width)),
-    }

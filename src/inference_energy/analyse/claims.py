@@ -26,6 +26,31 @@ _NEEDS = {"effect": ("scale", "neutral"), "size": ("scale",), "at least": ("scal
 PICKS = ("", "all", "mean", "lowest", "highest")
 SCALES = ("log", "linear", "reduction")
 
+#: Tables that rules may take estimates from, besides `runs`: those of question `claims`, in its order.
+ANSWERS = (
+    "energy_summary",
+    "grid_folds",
+    "factor_ranking",
+    "batch_curve",
+    "level_ratio",
+    "decoding_equivalence",
+    "decoding_trend",
+    "parallelism",
+    "traffic",
+    "throughput",
+    "scenarios",
+    "model_size",
+    "right_size",
+    "quantisation",
+    "engine_comparison",
+    "phases",
+    "padding",
+    "padding_shape",
+    "arrival_ratio",
+    "length_fits",
+    "length_ratios",
+)
+
 _RULES, _PUBLISHED = "resources/claim_rules.csv", "resources/published/claims.csv"
 _ID = ["study", "claim_id"]
 _ENERGY = "energy_j_per_output_token"
@@ -52,36 +77,15 @@ class Claims:
         return conform(self.readings, CLAIMS)
 
 
-def claims(
-    runs: pd.DataFrame,
-    energy_summary: pd.DataFrame,
-    grid_folds: pd.DataFrame,
-    factor_ranking: pd.DataFrame,
-    batch_curve: pd.DataFrame,
-    level_ratio: pd.DataFrame,
-    decoding_equivalence: pd.DataFrame,
-    decoding_trend: pd.DataFrame,
-    parallelism: pd.DataFrame,
-    traffic: pd.DataFrame,
-    throughput: pd.DataFrame,
-    scenarios: pd.DataFrame,
-    published: pd.DataFrame,
-    rules: pd.DataFrame,
-    *,
-    confidence: float,
-    n_bootstrap: int,
-    seed: int,
-) -> Claims:
+def claims(runs: pd.DataFrame, *tables: pd.DataFrame, confidence: float, n_bootstrap: int, seed: int) -> Claims:
     """Set our estimate and a verdict beside every published claim, by the rules of ``docs/claims.md``.
 
     Parameters
     ----------
     runs : DataFrame
         The ``runs`` table: what an estimate rests on.
-    energy_summary, grid_folds, factor_ranking, batch_curve, level_ratio, decoding_equivalence : DataFrame
-    decoding_trend, parallelism, traffic, throughput, scenarios : DataFrame
-        Answers to other questions, from which rules take their estimates.
-    published, rules : DataFrame
+    *tables : DataFrame
+        Answers to other questions, from which rules take their estimates, in the order of :data:`ANSWERS`; then
         ``published/claims.csv`` and ``claim_rules.csv``, all columns text.
     confidence, n_bootstrap, seed
         Level of the intervals; the bootstrap is that of estimates taken from `runs` itself.
@@ -91,20 +95,8 @@ def claims(
     AnalysisError
         If a claim has no rule or is there twice, or a rule has no claim or cannot be followed.
     """
-    answers = {
-        "runs": _deployments(runs),
-        "energy_summary": energy_summary,
-        "grid_folds": grid_folds,
-        "factor_ranking": factor_ranking,
-        "batch_curve": batch_curve,
-        "level_ratio": level_ratio,
-        "decoding_equivalence": decoding_equivalence,
-        "decoding_trend": decoding_trend,
-        "parallelism": parallelism,
-        "traffic": traffic,
-        "throughput": throughput,
-        "scenarios": scenarios,
-    }
+    *found, published, rules = tables
+    answers = {"runs": _deployments(runs)} | dict(zip(ANSWERS, found, strict=True))
     _check(published, rules, answers)
     ledger = _Ledger(answers, confidence, n_bootstrap, seed)
     of_claim = {key: list(parts.groupby("reading", sort=False)) for key, parts in rules.groupby(_ID, sort=False)}

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from inference_energy.models.repetitions import paired_ends
 from inference_energy.pairs import ENERGY, RATIO, paired
-from inference_energy.resample import N_SETTINGS_FEW, by_setting, mean_over_settings
+from inference_energy.resample import N_SETTINGS_FEW, mean_over_settings
 from inference_energy.tables import conform
 from inference_energy.tables.levers import LEVEL_RATIO
 
@@ -22,7 +22,6 @@ PRECISION_BASELINES = {
 # ASSUME: batches of up to 8 prompts are called small. On a data-centre GPU they mostly wait for the CPU and for memory.
 SMALL_BATCH = 8
 SMALL, LARGE, ALL = f"batch {SMALL_BATCH} and below", f"above batch {SMALL_BATCH}", "all"
-FREEDOM_MIN = 4  # with fewer the spread itself is hardly known
 N_SETTINGS_MIN = 3  # fewer settings say nothing of the spread between settings
 
 
@@ -141,19 +140,9 @@ def _settings_of(runs: pd.DataFrame, *studies: str) -> pd.DataFrame:
 
 def _of_setting(of_setting: pd.DataFrame, family: _Family, confidence: float) -> dict[str, object]:
     """Ratio of one setting, its spread pooled over the family."""
-    mean, n = float(np.log(of_setting[RATIO].astype(float)).mean()), len(of_setting)
-    row = _counts(of_setting) | {"confidence": confidence, "interval_by": "t over sittings"}
-    spread, freedom = _pooled(family.runs, ENERGY)
-    share = 1 / n + 1 / int(of_setting["n_baseline_runs"].max())
-    if (of_setting["matched"] == "sitting").all():
-        near, near_freedom = _pooled(family.pairs[family.pairs["matched"] == "sitting"], RATIO)
-        if near_freedom >= FREEDOM_MIN:
-            spread, freedom, share, row["interval_by"] = near, near_freedom, 1 / n, "t within sittings"
-    if freedom < FREEDOM_MIN:
-        because = f"no interval, because repetitions leave {freedom} of {FREEDOM_MIN} degrees of freedom"
-        return row | _ratio(mean, None) | {"note": because}
-    half = float(stats.t.ppf(0.5 + confidence / 2, freedom)) * spread * share**0.5
-    return row | _ratio(mean, (mean - half, mean + half))
+    (ratio, low, high), how = paired_ends(of_setting, family.pairs, family.runs, ENERGY, confidence)
+    ends = None if np.isnan(low) else (float(np.log(low)), float(np.log(high)))
+    return _counts(of_setting) | {"confidence": confidence} | how | _ratio(float(np.log(ratio)), ends)
 
 
 def _over_settings(
@@ -169,16 +158,6 @@ def _over_settings(
         because = f"no interval, because {n} of the {N_SETTINGS_MIN} settings are measured that it takes at the least"
         return row | _ratio(mean, None) | {"note": because}
     return row | _ratio(mean, (low, high))
-
-
-def _pooled(runs: pd.DataFrame, name: str) -> tuple[float, int]:
-    """Standard deviation of log `name` between repetitions of a setting, and its degrees of freedom."""
-    if runs.empty:
-        return np.nan, 0
-    matrix = by_setting(runs["setting"], np.log(runs[name].astype(float)))
-    freedom = int(np.isfinite(matrix).sum() - len(matrix))
-    squares = np.nansum((matrix - np.nanmean(matrix, axis=1, keepdims=True)) ** 2)
-    return (float(np.sqrt(squares / freedom)) if freedom else np.nan), freedom
 
 
 def _counts(pairs: pd.DataFrame) -> dict[str, object]:

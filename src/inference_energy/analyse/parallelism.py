@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from inference_energy.models.parallelism import (
     ENERGY_RATIO,
@@ -19,11 +18,9 @@ from inference_energy.models.parallelism import (
     THROUGHPUT_RATIO,
 )
 from inference_energy.pairs import PARALLELISM as FACTORS, RATIO, grounds, paired
-from inference_energy.resample import mean_over_settings
+from inference_energy.resample import Bootstrap
 from inference_energy.tables import KEY, conform
 from inference_energy.tables.serving import PARALLELISM
-
-Floats = NDArray[np.float64]
 
 _QUANTITIES = {ENERGY_RATIO: "energy_j_per_output_token", THROUGHPUT_RATIO: "throughput_tokens_per_s"}
 _CLAIMS = {2: "tp_2proc", 3: "tp_3proc", 4: "tp_4proc"}
@@ -50,26 +47,6 @@ class Parallelism:
     def table(self) -> pd.DataFrame:
         """Rows of ``parallelism``."""
         return conform(self.estimates, PARALLELISM)
-
-
-@dataclass(frozen=True)
-class _Bootstrap:
-    confidence: float
-    n_bootstrap: int
-    seed: int
-
-    def geometric(self, settings: pd.Series, ratios: pd.Series) -> dict[str, float]:
-        """Geometric mean over settings with its interval."""
-        ends = self._mean(settings, np.log(ratios.to_numpy(float)))
-        return dict(zip(("estimate", "estimate_low", "estimate_high"), map(float, np.exp(ends)), strict=True))
-
-    def arithmetic(self, settings: pd.Series, values: Floats) -> dict[str, float]:
-        """Mean over settings with its interval."""
-        return dict(zip(("estimate", "estimate_low", "estimate_high"), self._mean(settings, values), strict=True))
-
-    def _mean(self, settings: pd.Series, values: Floats) -> tuple[float, float, float]:
-        rng = np.random.default_rng(self.seed)  # anew: an interval does not depend on the others
-        return mean_over_settings(settings, values, self.confidence, self.n_bootstrap, rng)
 
 
 def parallelism(
@@ -121,7 +98,7 @@ def parallelism(
     several = runs[(runs["n_gpus"] > 1).fillna(False) & runs["energy_j_per_output_token"].notna()]
     kinds = several[["parallelism", "n_gpus"]].drop_duplicates().sort_values(["parallelism", "n_gpus"])
     published = claims[claims["study"] == "baker"].set_index("claim_id")["value"]
-    bootstrap = _Bootstrap(confidence, n_bootstrap, seed)
+    bootstrap = Bootstrap(confidence, n_bootstrap, seed)
     comparable = runs.assign(n_prompts=runs["n_prompts"].where(runs["traffic"] != "none"))
     rows: list[dict[str, object]] = []
     for accounting, counted in accountings.groupby("accounting", sort=True) if len(kinds) else ():
@@ -144,7 +121,7 @@ def parallelism(
     return Parallelism(pd.DataFrame(rows).reindex(columns=PARALLELISM.names), confidence)
 
 
-def _ratios(pairs: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[str, object]]:
+def _ratios(pairs: pd.DataFrame, bootstrap: Bootstrap) -> Iterator[dict[str, object]]:
     """Over all settings, and of each."""
     everything = {"model": "all", "precision": "all", "setting": "all"}
     if pairs.empty:
@@ -157,7 +134,7 @@ def _ratios(pairs: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[str, ob
         yield levels | {"setting": setting} | estimate | grounds(of_setting)
 
 
-def _growth(pairs: pd.DataFrame, small: int, large: int, bootstrap: _Bootstrap) -> Iterator[dict[str, object]]:
+def _growth(pairs: pd.DataFrame, small: int, large: int, bootstrap: Bootstrap) -> Iterator[dict[str, object]]:
     """The exponent, and the ratio at the large batch over that at the small one."""
     everything = {"model": "all", "precision": "all", "setting": "all"}
     exponent, moderation = everything | {"quantity": EXPONENT}, everything | {"quantity": MODERATION}

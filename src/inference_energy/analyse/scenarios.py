@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from inference_energy.models.scenarios import CV, ENERGY, FOLD, IDEAL, IDEAL_SHARE, REALISTIC, named
-from inference_energy.resample import interval
+from inference_energy.resample import Bootstrap, interval
 from inference_energy.tables import KEY, conform
 from inference_energy.tables.serving import SCENARIOS
 
@@ -37,17 +37,6 @@ class Scenarios:
     def table(self) -> pd.DataFrame:
         """Rows of ``scenarios``."""
         return conform(self.estimates, SCENARIOS)
-
-
-@dataclass(frozen=True)
-class _Bootstrap:
-    confidence: float
-    n_bootstrap: int
-    seed: int
-
-    def draws(self, n_cycles: int) -> NDArray[np.int64]:
-        """Cycles of each resample (resamples x cycles); the same whenever asked."""
-        return np.random.default_rng(self.seed).integers(n_cycles, size=(self.n_bootstrap, n_cycles))
 
 
 def scenarios(
@@ -91,7 +80,7 @@ def scenarios(
     rows: list[dict[str, object]] = []
     for (version, model, accounting), group in known.groupby(["study", "model", "accounting"], sort=True):
         about = {"version": version, "accounting": accounting, "model": model}
-        for row in _spread(group, _Bootstrap(confidence, n_bootstrap, seed)):
+        for row in _spread(group, Bootstrap(confidence, n_bootstrap, seed)):
             column, scale = _PUBLISHED.get(str(row["quantity"]), ("", 1.0))
             stated = dict(zip(published, spread[column], strict=True)) if column else {}
             said = float(stated.get(str(model), np.nan)) * scale
@@ -99,7 +88,7 @@ def scenarios(
     return Scenarios(pd.DataFrame(rows).reindex(columns=SCENARIOS.names), confidence)
 
 
-def _spread(group: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[str, object]]:
+def _spread(group: pd.DataFrame, bootstrap: Bootstrap) -> Iterator[dict[str, object]]:
     """Energy of each scenario, then fold, CV and the share of A1."""
     cycles = group.pivot_table(index="scenario", columns="cycle", values=ENERGY, aggfunc="mean")
     n_runs = group["scenario"].value_counts()
@@ -113,7 +102,7 @@ def _spread(group: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[str, ob
 
 
 def _row(
-    quantity: str, cycles: pd.DataFrame, wanted: list[str], n_runs: pd.Series, bootstrap: _Bootstrap
+    quantity: str, cycles: pd.DataFrame, wanted: list[str], n_runs: pd.Series, bootstrap: Bootstrap
 ) -> dict[str, object]:
     """An estimate over the scenarios of `cycles` (scenarios x cycles), with its interval."""
     ideal = np.asarray(cycles.index == IDEAL, dtype=bool)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import curve_fit, nnls
 
-from inference_energy.models.curves import alike
+from inference_energy.models.curves import aicc, alike
 from inference_energy.resample import by_setting
 from inference_energy.tables import above_zero, conform
 from inference_energy.tables.speed import THROUGHPUT
@@ -267,10 +267,12 @@ def _noise(curves: list[_Curve]) -> float:
 
 def _goodness(fit: str, residuals: Floats, n_parameters: int) -> dict[str, float]:
     """Root mean square of log residuals, and AICc with the variance counted as a parameter."""
-    n, k = len(residuals), n_parameters + 1
     mean_square = float((residuals**2).mean())
-    aicc = n * np.log(mean_square) + 2 * k + 2 * k * (k + 1) / (n - k - 1) if n > k + 1 and mean_square > 0 else np.nan
-    return {f"{fit}_residual_fraction": float(np.sqrt(mean_square)), f"{fit}_aicc": float(aicc)}
+    found = aicc(float((residuals**2).sum()), len(residuals), n_parameters + 1)
+    return {
+        f"{fit}_residual_fraction": float(np.sqrt(mean_square)),
+        f"{fit}_aicc": found if np.isfinite(found) else float("nan"),
+    }
 
 
 def _estimate(name: str, value: float, off: float) -> dict[str, float]:

@@ -26,7 +26,7 @@ from inference_energy.models.traffic import (
     SMALL_BURST_MAX,
 )
 from inference_energy.pairs import RATIO, TRAFFIC as FACTORS, grounds, paired
-from inference_energy.resample import by_setting, interval, mean_over_settings, setting_means
+from inference_energy.resample import Bootstrap, by_setting, interval, setting_means
 from inference_energy.tables import conform
 from inference_energy.tables.serving import TRAFFIC
 
@@ -53,35 +53,6 @@ class Traffic:
     def table(self) -> pd.DataFrame:
         """Rows of ``traffic``."""
         return conform(self.estimates, TRAFFIC)
-
-
-@dataclass(frozen=True)
-class _Bootstrap:
-    confidence: float
-    n_bootstrap: int
-    seed: int
-
-    def geometric(self, pairs: pd.DataFrame) -> dict[str, float]:
-        """Geometric mean over settings of the ratio to the baseline, with its interval."""
-        logs, rng = np.log(pairs[RATIO].astype(float)), np.random.default_rng(self.seed)
-        ends = mean_over_settings(pairs["setting"], logs, self.confidence, self.n_bootstrap, rng)
-        return dict(zip(("estimate", "estimate_low", "estimate_high"), map(float, np.exp(ends)), strict=True))
-
-    def slopes(self, pairs: pd.DataFrame, cost: str) -> tuple[float, NDArray[np.float64]]:
-        """Slope through the origin of `cost` on seconds waited, and those of resamples of settings and runs."""
-        xs, ys = pairs["wait"].to_numpy(float), pairs[cost].to_numpy(float)
-        products, squares = by_setting(pairs["setting"], xs * ys), by_setting(pairs["setting"], xs * xs)
-        # The same seed draws the same settings and runs for both sums.
-        above, below = (
-            setting_means(values, self.n_bootstrap, np.random.default_rng(self.seed)).mean(axis=1)
-            for values in (products, squares)
-        )
-        return float(np.nanmean(products, axis=1).mean() / np.nanmean(squares, axis=1).mean()), above / below
-
-    def ends(self, estimate: float, resampled: NDArray[np.float64], n: int) -> dict[str, float]:
-        """An estimate from `n` pairs with its interval."""
-        low, high = interval(resampled, self.confidence) if n > 1 else (np.nan, np.nan)
-        return {"estimate": estimate, "estimate_low": float(low), "estimate_high": float(high)}
 
 
 def traffic(runs: pd.DataFrame, *, confidence: float, n_bootstrap: int, seed: int) -> Traffic:
@@ -128,7 +99,7 @@ def traffic(runs: pd.DataFrame, *, confidence: float, n_bootstrap: int, seed: in
     waiting = (alone["traffic"] != "none").fillna(False)
     if not waiting.any():
         return Traffic(pd.DataFrame(columns=TRAFFIC.names), confidence)
-    bootstrap = _Bootstrap(confidence, n_bootstrap, seed)
+    bootstrap = Bootstrap(confidence, n_bootstrap, seed)
     pairs = _with_costs(paired(alone, [*FACTORS, "n_prompts"], ~waiting))
     rows: list[dict[str, object]] = []
     for words, chosen in _kinds(pairs).items():
@@ -172,12 +143,12 @@ def _with_costs(pairs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _costs(pairs: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[str, object]]:
+def _costs(pairs: pd.DataFrame, bootstrap: Bootstrap) -> Iterator[dict[str, object]]:
     """Ratio to no waiting, waiting power, and that over the idle power with the model loaded."""
     if pairs.empty:
         yield {"quantity": OVER_NONE} | grounds(pairs, "no such run has its equal without waiting")
     else:
-        yield {"quantity": OVER_NONE} | bootstrap.geometric(pairs) | grounds(pairs)
+        yield {"quantity": OVER_NONE} | bootstrap.geometric(pairs["setting"], pairs[RATIO]) | grounds(pairs)
     yield {"quantity": POWER} | _slope(pairs, "extra_j_per_batch", bootstrap)
     near = _near(pairs)
     near = near[near["idle_loaded_power_w"].notna()]
@@ -185,10 +156,12 @@ def _costs(pairs: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[str, obj
         yield {"quantity": OVER_IDLE} | grounds(near, _NOT_NEAR)
         return
     near = near.assign(idle_j_per_batch=near["idle_loaded_power_w"].astype(float) * near["wait"])
-    waiting, resampled = bootstrap.slopes(near, "extra_j_per_batch")
-    idle, idle_resampled = bootstrap.slopes(near, "idle_j_per_batch")  # of the same draws
+    waiting, resampled = _slopes(near, "extra_j_per_batch", bootstrap)
+    idle, idle_resampled = _slopes(near, "idle_j_per_batch", bootstrap)  # of the same draws
     yield (
-        {"quantity": OVER_IDLE} | bootstrap.ends(waiting / idle, resampled / idle_resampled, len(near)) | grounds(near)
+        {"quantity": OVER_IDLE}
+        | _ends(waiting / idle, resampled / idle_resampled, len(near), bootstrap)
+        | grounds(near)
     )
 
 
@@ -197,24 +170,42 @@ def _near(pairs: pd.DataFrame) -> pd.DataFrame:
     return pairs[(pairs["matched"] == "sitting") & (pairs["wait"] > 0)]
 
 
-def _slope(pairs: pd.DataFrame, cost: str, bootstrap: _Bootstrap) -> dict[str, object]:
+def _slope(pairs: pd.DataFrame, cost: str, bootstrap: Bootstrap) -> dict[str, object]:
     near = _near(pairs)
     if near.empty:
         return grounds(near, _NOT_NEAR)
-    return bootstrap.ends(*bootstrap.slopes(near, cost), len(near)) | grounds(near)
+    return _ends(*_slopes(near, cost, bootstrap), len(near), bootstrap) | grounds(near)
 
 
-def _each_setting(pairs: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[str, object]]:
+def _slopes(pairs: pd.DataFrame, cost: str, bootstrap: Bootstrap) -> tuple[float, NDArray[np.float64]]:
+    """Slope through the origin of `cost` on seconds waited, and those of resamples of settings and runs."""
+    xs, ys = pairs["wait"].to_numpy(float), pairs[cost].to_numpy(float)
+    products, squares = by_setting(pairs["setting"], xs * ys), by_setting(pairs["setting"], xs * xs)
+    # The same seed draws the same settings and runs for both sums.
+    above, below = (
+        setting_means(values, bootstrap.n_bootstrap, np.random.default_rng(bootstrap.seed)).mean(axis=1)
+        for values in (products, squares)
+    )
+    return float(np.nanmean(products, axis=1).mean() / np.nanmean(squares, axis=1).mean()), above / below
+
+
+def _ends(estimate: float, resampled: NDArray[np.float64], n: int, bootstrap: Bootstrap) -> dict[str, float]:
+    """An estimate from `n` pairs with its interval."""
+    low, high = interval(resampled, bootstrap.confidence) if n > 1 else (np.nan, np.nan)
+    return {"estimate": estimate, "estimate_low": float(low), "estimate_high": float(high)}
+
+
+def _each_setting(pairs: pd.DataFrame, bootstrap: Bootstrap) -> Iterator[dict[str, object]]:
     for words, chosen in _kinds(pairs).items():
         if words in (ALL, SMALL, LARGE):  # each setting once
             continue
         for setting, of_setting in chosen.groupby("setting", sort=True):
             levels = {name: of_setting[name].iloc[0] for name in _GROUP}
             about = {"quantity": OVER_NONE, "waiting": words, "setting": setting, "waited_s": of_setting["wait"].mean()}
-            yield about | levels | bootstrap.geometric(of_setting) | grounds(of_setting)
+            yield about | levels | bootstrap.geometric(of_setting["setting"], of_setting[RATIO]) | grounds(of_setting)
 
 
-def _same_waiting(pairs: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[str, object]]:
+def _same_waiting(pairs: pd.DataFrame, bootstrap: Bootstrap) -> Iterator[dict[str, object]]:
     """The cost of a second of one kind of waiting over that of another."""
     kinds = {words: _near(chosen) for words, chosen in _kinds(pairs).items()}
     for first, second in ((BURST, CONSTANT), (QUERY, CONSTANT), (SMALL, LARGE)):
@@ -224,15 +215,15 @@ def _same_waiting(pairs: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[s
         if lacking:
             yield about | grounds(both, f"{_NOT_NEAR}, of {' and '.join(lacking)}")
             continue
-        above, resampled_above = bootstrap.slopes(kinds[first], "extra_j_per_batch")
+        above, resampled_above = _slopes(kinds[first], "extra_j_per_batch", bootstrap)
         other = replace(bootstrap, seed=bootstrap.seed + 1)  # other settings, drawn on their own
-        below, resampled_below = other.slopes(kinds[second], "extra_j_per_batch")
+        below, resampled_below = _slopes(kinds[second], "extra_j_per_batch", other)
         fewest = min(len(kinds[first]), len(kinds[second]))
-        estimate = bootstrap.ends(above / below, resampled_above / resampled_below, fewest)
+        estimate = _ends(above / below, resampled_above / resampled_below, fewest, bootstrap)
         yield about | estimate | grounds(both, "one pair of a kind: no interval" if fewest == 1 else None)
 
 
-def _equal_but_one(alone: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[str, object]]:
+def _equal_but_one(alone: pd.DataFrame, bootstrap: Bootstrap) -> Iterator[dict[str, object]]:
     """Runs that are equal in all but what delays precede, or but the size of their bursts."""
     burst, per_query = alone["traffic"] == "burst", alone["delay_every"] == "query"
     large = alone["burst_size"] > SMALL_BURST_MAX
@@ -246,4 +237,4 @@ def _equal_but_one(alone: pd.DataFrame, bootstrap: _Bootstrap) -> Iterator[dict[
             yield about | grounds(pairs, "no two runs are equal in all else")
             continue
         wait = (pairs["waited_s"].astype(float) / pairs["n_iterations"].astype(float)).mean()
-        yield about | {"waited_s": wait} | bootstrap.geometric(pairs) | grounds(pairs)
+        yield about | {"waited_s": wait} | bootstrap.geometric(pairs["setting"], pairs[RATIO]) | grounds(pairs)

@@ -8,18 +8,9 @@ import pandas as pd
 
 from inference_energy.errors import AnalysisError
 from inference_energy.models.deployments import is_deployment
+from inference_energy.models.work import COMPUTES_IN, WEIGHT_BYTES, bytes_per_output_token, flop_per_output_token
 from inference_energy.tables import above_zero, conform
 from inference_energy.tables.speed import UTILISATION
-
-#: Bytes of a weight in the layers, and of an activation, a cached key or value, and a weight of the last layer.
-# SOURCE: bitsandbytes as transformers calls it: int8 keeps a byte a weight (and four for each row, left out here), NF4
-# half a byte and a float32 scale for each block of 64; both leave the last layer in half precision.
-_WEIGHT_BYTES = {"float32": 4.0, "tf32": 4.0, "float16": 2.0, "bfloat16": 2.0, "int8": 1.0, "int4": 0.5 + 4 / 64}
-_OTHER_BYTES = {"float32": 4.0, "tf32": 4.0, "float16": 2.0, "bfloat16": 2.0, "int8": 2.0, "int4": 2.0}
-
-#: The number format in which the layers' products are computed.
-# ASSUME: all FLOP of a precision are held against one peak. LLM.int8() computes outliers and the last layer in float16.
-_COMPUTES_IN = {name: name for name in _WEIGHT_BYTES} | {"int4": "float16"}
 
 
 @dataclass(frozen=True)
@@ -42,23 +33,8 @@ class Utilisation:
 def utilisation(runs: pd.DataFrame, architectures: pd.DataFrame, gpu_facts: pd.DataFrame) -> Utilisation:
     r"""Count FLOP and bytes per output token, and hold what was achieved against a GPU's peaks.
 
-    **FLOP.** A sequence of n input and m output tokens sends L = n + m - 1 tokens through the layers
-    (the last one generated is never read), and m through the last layer. With W weights in the
-    layers' matrices, hidden width h, vocabulary V, q heads of width d and N layers::
-
-        FLOP per sequence = 2 W L + 2 h V m + 4 N q d L (L + 1) / 2
-
-    The last term is attention: a token at place c forms products with c keys and c values. Norms,
-    rotations, softmax and sampling are left out (below 1 %), and so is the embedding, a look-up.
-
-    **Bytes**, the least that must move: every step reads all weights once for the whole batch; it
-    reads each sequence's cached keys and values and writes its own. With batch B and cache c bytes
-    a token::
-
-        bytes per sequence = m (layers' weights + last layer) / B + c (L + (m - 1) n + m (m - 1) / 2)
-
-    Activations are left out, and what an implementation moves beyond this (copies of the cache,
-    dequantised weights): MBU is a lower bound of the memory's real use.
+    FLOP and bytes are those of :mod:`inference_energy.models.work`. An implementation moves more bytes than these
+    (activations, copies of the cache, dequantised weights): MBU is a lower bound of the memory's real use.
 
     MFU = FLOP per token times tokens per second of one GPU, over its peak; MBU alike. Tensor
     parallelism reads each weight once over all its GPUs, replicas once each for a batch of their own,
@@ -84,7 +60,7 @@ def utilisation(runs: pd.DataFrame, architectures: pd.DataFrame, gpu_facts: pd.D
     known = _deployments(runs)
     shaped = known.merge(architectures.drop(columns="n_parameters"), on="model", how="left", validate="many_to_one")
     _refuse_unknown(shaped)
-    arithmetic = shaped["precision"].map(_COMPUTES_IN)
+    arithmetic = shaped["precision"].map(COMPUTES_IN)
     peaks = gpu_facts.rename(columns={"precision": "arithmetic"}).drop(columns="power_limit_w")
     shaped = shaped.assign(arithmetic=arithmetic).merge(
         peaks, on=["gpu_name", "arithmetic"], how="left", validate="many_to_one"
@@ -111,42 +87,6 @@ def utilisation(runs: pd.DataFrame, architectures: pd.DataFrame, gpu_facts: pd.D
     return Utilisation(shaped[UTILISATION.names])
 
 
-def flop_per_output_token(shaped: pd.DataFrame) -> pd.Series:
-    """FLOP per output token of rows with lengths and an architecture; see :func:`utilisation`."""
-    n_in, n_out = _float(shaped, "n_input_tokens"), _float(shaped, "n_output_tokens")
-    passed = n_in + n_out - 1
-    pairs = passed * (passed + 1) / 2
-    attention = 4 * _float(shaped, "n_layers") * _float(shaped, "n_heads") * _float(shaped, "n_head_dim") * pairs
-    return (2 * _layer_weights(shaped) * passed + 2 * _last_weights(shaped) * n_out + attention) / n_out
-
-
-def bytes_per_output_token(shaped: pd.DataFrame) -> pd.Series:
-    """Bytes per output token of rows with lengths, batch, precision and architecture; see :func:`utilisation`."""
-    n_in, n_out = _float(shaped, "n_input_tokens"), _float(shaped, "n_output_tokens")
-    other = shaped["precision"].map(_OTHER_BYTES).astype(float)
-    weights = _layer_weights(shaped) * shaped["precision"].map(_WEIGHT_BYTES).astype(float)
-    weights += _last_weights(shaped) * other
-    cache = 2 * _float(shaped, "n_layers") * _float(shaped, "n_kv_heads") * _float(shaped, "n_head_dim") * other
-    written = n_in + n_out - 1
-    read = (n_out - 1) * n_in + n_out * (n_out - 1) / 2
-    return weights / _float(shaped, "batch_size") + cache * (written + read) / n_out
-
-
-def _layer_weights(shaped: pd.DataFrame) -> pd.Series:
-    """Weights of all layers' matrices: queries and output, keys and values, the MLP's three."""
-    hidden, dim = _float(shaped, "n_hidden"), _float(shaped, "n_head_dim")
-    attention = 2 * hidden * dim * (_float(shaped, "n_heads") + _float(shaped, "n_kv_heads"))
-    return _float(shaped, "n_layers") * (attention + 3 * hidden * _float(shaped, "n_intermediate"))
-
-
-def _last_weights(shaped: pd.DataFrame) -> pd.Series:
-    return _float(shaped, "n_hidden") * _float(shaped, "n_vocab")
-
-
-def _float(frame: pd.DataFrame, name: str) -> pd.Series:
-    return frame[name].astype(float)
-
-
 def _deployments(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs with numbers that show a deployment."""
     known = runs[runs["energy_j_per_output_token"].notna()]
@@ -164,14 +104,14 @@ def _deployments(runs: pd.DataFrame) -> pd.DataFrame:
 def _refuse_unknown(shaped: pd.DataFrame) -> None:
     for wrong, name, expected in (
         (shaped["n_layers"].isna(), "model", "a model of the table architectures"),
-        (~shaped["precision"].isin(list(_WEIGHT_BYTES)), "precision", f"one of {', '.join(_WEIGHT_BYTES)}"),
+        (~shaped["precision"].isin(list(WEIGHT_BYTES)), "precision", f"one of {', '.join(WEIGHT_BYTES)}"),
     ):
         if wrong.any():
             raise AnalysisError(
                 "table runs",
                 f"unknown {name} {shaped.loc[wrong, name].iloc[0]!r}",
                 expected,
-                "Aggregate the campaign anew, or teach analyse/utilisation.py",
+                "Aggregate the campaign anew, or teach models/work.py",
             )
 
 

@@ -165,6 +165,19 @@ def flop(records: Records) -> Cases:
     return _runs(records, runs["work_flop"], 2 * runs["n_model_parameters"] * runs["n_tokens_counted"])
 
 
+def work_per_joule(records: Records) -> Cases:
+    """Least FLOP of the answers over GPU energy, against the peak rate over the power limit (TFLOP/J).
+
+    Two FLOP for each parameter of the layers and token that passes them (the last one of an answer does not);
+    attention and the last layer are left out.
+    """
+    runs = records.runs
+    passed = runs["n_prompts"] * (runs["n_input_tokens"] + runs["n_output_tokens"] - 1)
+    energy_j = records.over_processes(records.processes["gpu_energy_j"], "sum")
+    best = runs["peak_flop_per_s"] / runs["power_limit_w"]
+    return _runs(records, 2e-12 * runs["n_layer_parameters"] * passed / energy_j, 1e-12 * best)
+
+
 def parameters(records: Records) -> Cases:
     """Stored number of parameters against the model's."""
     return _runs(records, records.runs["n_parameters"], records.runs["n_model_parameters"])

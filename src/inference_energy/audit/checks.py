@@ -286,6 +286,19 @@ CHECKS: tuple[Check, ...] = (
         cases.flop,
     ),
     Check(
+        # ASSUME: no FLOP takes less energy than at the card's peak rate and power limit. Lower clocks save energy per
+        # FLOP, but no card reaches its peak within its limit. Requests that failed and prompts that a cache held are
+        # work that was not done: a run that fails here either left work out or did not read its energy.
+        "work_per_joule",
+        SENSE,
+        "least FLOP of a run's answers per joule of GPU energy against the card's peak rate at its power limit",
+        AT_MOST,
+        0.0,
+        "run",
+        "TFLOP/J",
+        cases.work_per_joule,
+    ),
+    Check(
         "input_length",
         STATED,
         "input tokens of a prompt against the stated length",

@@ -8,7 +8,7 @@ import hashlib
 import io
 import zlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -70,13 +70,26 @@ class Share(Base):
     unit: Literal["fraction", "percent"]
 
 
+class Joined(Base):
+    """Columns of text that together name something."""
+
+    columns: list[str] = Field(min_length=2, description="names in the file")
+
+
+class Constant(Base):
+    """One value for all runs, where the file has none."""
+
+    value: float
+    source: str
+
+
 Quantity = Plain | Energy | Power | Duration | Share
 
 
 class RunColumns(Base):
     """One value a run."""
 
-    run: Plain = Field(description="what a run is called")
+    run: Plain | Joined = Field(description="what a run is called")
     energy_j: Energy = Field(description="energy of a run, as published")
     n_processes: Plain | None = Field(default=None, description="processes, each with a tracker; null: one")
     n_tokens_counted: Plain | None = Field(default=None, description="tokens that energy is divided by")
@@ -85,8 +98,8 @@ class RunColumns(Base):
     ended_at: Plain | None = Field(default=None, description="time of a run's end")
     batch_size: Plain | None = None
     n_prompts: Plain | None = None
-    n_input_tokens: Plain | None = Field(default=None, description="of every prompt")
-    n_output_tokens: Plain | None = Field(default=None, description="of every prompt")
+    n_input_tokens: Plain | Constant | None = Field(default=None, description="of a prompt")
+    n_output_tokens: Plain | Constant | None = Field(default=None, description="of a prompt")
     duration_s: Duration | None = None
     batch_duration_s: Duration | None = Field(default=None, description="mean over the batches of one process")
     throughput_tokens_per_s: Plain | None = None
@@ -140,6 +153,10 @@ class Mapping(Base):
     note: str = ""
     gpu: str = Field(description="key of config/hardware.yaml: gives the card's power limit")
     n_gpus: int = Field(ge=1, description="GPUs of the machine")
+    precision: str | None = Field(default=None, description="number format of all runs: gives the card's peak rate")
+    models: dict[str, str] = Field(
+        default={}, description="group: key of config/models.yaml, where it is not the model's hub name"
+    )
     runs: RunColumns
     processes: ProcessColumns
     duration_from_cpu: bool = Field(default=False, description="CPU energy over a constant CPU power is a duration")
@@ -178,6 +195,12 @@ def power_limit(mapping: Mapping, hardware: dict[str, HardwareFacts], where: str
     return float(fact.value), f"{fact.source} ({fact.year})"
 
 
+def peak_rate(mapping: Mapping, hardware: dict[str, HardwareFacts]) -> float:
+    """Peak FLOP/s of one card in the number format of the runs; missing where either is not known."""
+    rates: dict[str, Any] = dict(hardware[mapping.gpu].peak_flop_per_s)
+    return float(rates[mapping.precision].value) if mapping.precision in rates else float("nan")
+
+
 def read_table(path: Path) -> tuple[pd.DataFrame, str]:
     """A published table (``.csv``, ``.csv.gz`` or ``.parquet``) and the SHA-256 of its unpacked content.
 
@@ -207,7 +230,12 @@ def read_table(path: Path) -> tuple[pd.DataFrame, str]:
 
 
 def to_records(
-    frame: pd.DataFrame, mapping: Mapping, limit_w: float, models: dict[str, ModelFacts], where: str
+    frame: pd.DataFrame,
+    mapping: Mapping,
+    limit_w: float,
+    models: dict[str, ModelFacts],
+    where: str,
+    peak_flop_per_s: float = float("nan"),
 ) -> Records:
     """The published table in our form: joules, watts and seconds.
 
@@ -221,6 +249,8 @@ def to_records(
         Facts of models; one with the same hub name as a run's group gives its number of parameters.
     where : str
         The file, for errors.
+    peak_flop_per_s : float
+        Peak rate of one card in the number format of the runs.
 
     Raises
     ------
@@ -229,17 +259,29 @@ def to_records(
     """
     runs = pd.DataFrame(index=frame.index)
     for key, asked in mapping.runs:
-        if asked is not None:
+        if isinstance(asked, Constant):
+            runs[key] = asked.value
+        elif isinstance(asked, Joined):
+            runs[key] = pd.concat([_column(frame, name, where).astype(str) for name in asked.columns], axis=1).agg(
+                ", ".join, axis=1
+            )
+        elif asked is not None:
             column = _column(frame, asked.column, where)
             runs[key] = column if key in (*TEXT, "ended_at") else _numbers(column, asked, where)
     runs["n_processes"] = runs.get("n_processes", 1.0)
     setting = [_column(frame, name, where).astype("string").fillna("") for name in mapping.setting]
     runs["setting"] = pd.concat(setting, axis=1).agg("|".join, axis=1)
     runs["group"] = runs.get("group", "all")
-    sizes = {fact.hub_name.value: float(fact.n_parameters.value) for fact in models.values() if fact.hub_name}
-    runs["n_model_parameters"] = runs["group"].map(sizes)
+    named = {str(fact.hub_name.value): fact for fact in models.values() if fact.hub_name}
+    named |= {group: models[key] for group, key in mapping.models.items() if key in models}
+    runs["n_model_parameters"] = runs["group"].map({name: float(one.n_parameters.value) for name, one in named.items()})
+    runs["n_layer_parameters"] = runs["group"].map({name: _in_layers(one) for name, one in named.items()})
     runs = runs.assign(
-        power_limit_w=limit_w, n_machine_gpus=mapping.n_gpus, lane=mapping.name, wall_s=runs.get("duration_s", np.nan)
+        power_limit_w=limit_w,
+        peak_flop_per_s=peak_flop_per_s,
+        n_machine_gpus=mapping.n_gpus,
+        lane=mapping.name,
+        wall_s=runs.get("duration_s", np.nan),
     )
     if mapping.runs.ended_at is not None:
         runs["ended_at"] = _times(_column(frame, mapping.runs.ended_at.column, where), where)
@@ -255,6 +297,13 @@ def to_records(
         gpus = _long(frame, dict(mapping.gpus), range(mapping.n_gpus), where)
     given = mapping.stated.model_dump(exclude={"source"}, exclude_none=True)
     return of_columns(mapping.name, runs, processes, gpus, Stated(**given))
+
+
+def _in_layers(facts: ModelFacts) -> float:
+    """Parameters without the embedding and the last layer: what every token is multiplied with."""
+    shape = facts.shape
+    outside = shape["vocab_size"] * shape["hidden_size"] * (1 if shape["tie_word_embeddings"] else 2)
+    return float(facts.n_parameters.value) - float(outside)
 
 
 def _long(frame: pd.DataFrame, columns: dict[str, Quantity | None], numbers: range, where: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from inference_energy.audit.accountings import energies, trackers
 from inference_energy.audit.judge import judged
-from inference_energy.audit.mapping import Mapping, power_limit, read_mapping_of, read_table, to_records
+from inference_energy.audit.mapping import Mapping, peak_rate, power_limit, read_mapping_of, read_table, to_records
 from inference_energy.audit.records import Records
 from inference_energy.facts import read_hardware, read_models
 from inference_energy.tables import audits, conform
@@ -38,9 +38,12 @@ def audited(
         If the mapping has an unknown key or a wrong unit, or nothing is known of its GPU.
     """
     mapping = read_mapping_of(mapping_path)
-    limit_w, limit_source = power_limit(mapping, read_hardware(config_dir / "hardware.yaml"), str(mapping_path))
+    hardware = read_hardware(config_dir / "hardware.yaml")
+    limit_w, limit_source = power_limit(mapping, hardware, str(mapping_path))
     frame, sha256 = read_table(path)
-    records = to_records(frame, mapping, limit_w, read_models(config_dir / "models.yaml"), str(path))
+    records = to_records(
+        frame, mapping, limit_w, read_models(config_dir / "models.yaml"), str(path), peak_rate(mapping, hardware)
+    )
     read = trackers(records, confidence=confidence, n_bootstrap=n_bootstrap, seed=seed)
     idle = {} if read.empty else dict(zip(read["group"], read["idle_gpu_power_w"], strict=True))
     found = {

@@ -26,6 +26,8 @@ NUMBERS = (
     "work_flop",
     "n_parameters",
     "n_model_parameters",
+    "n_layer_parameters",
+    "peak_flop_per_s",
     "n_machine_gpus",
     "power_limit_w",
 )

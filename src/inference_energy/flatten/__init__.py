@@ -76,17 +76,23 @@ def window_rows(record: Record) -> list[Row]:
     return [_window_row(record, interval) for interval in intervals_of(record, "window")]
 
 
-def run_row(record: Record, windows: Sequence[Row]) -> Row:
+def run_row(record: Record, windows: Sequence[Row], opener: Record | None = None) -> Row:
     """The row of ``runs``; `windows` are this record's rows of ``windows``.
 
     A run without windows has missing numbers, and keeps what was read of its clock and counter.
+
+    Parameters
+    ----------
+    opener : Record, optional
+        The first run of the record's process, where that measured several: it alone saw the devices idle.
     """
+    idle_power_w = _power_w(opener or record, "idle")
     return (
         key_of(record)
         | _factors(record)
         | _circumstances(record)
-        | _overhead(record)
-        | _measured(record, windows)
+        | _overhead(record, idle_power_w)
+        | _measured(record, windows, idle_power_w)
         | engine.run_columns(record)
         | _state(record)
     )
@@ -238,7 +244,13 @@ def _start(record: Record, idle_power_w: float) -> Row:
     }
 
 
-def _overhead(record: Record) -> Row:
+def _power_w(record: Record, phase: Phase) -> float:
+    """Mean power of the devices that take part over a phase; missing without it."""
+    intervals = intervals_of(record, phase)
+    return taking_part_sum(record, counter_powers_w(intervals)) if intervals else math.nan
+
+
+def _overhead(record: Record, idle_power_w: float) -> Row:
     """Seconds and joules around the windows; all metered devices unless it says otherwise."""
     row: Row = {
         "monotonic_started_s": record.monotonic_started_s,
@@ -254,13 +266,11 @@ def _overhead(record: Record) -> Row:
         intervals = intervals_of(record, phase)
         row[f"{phase}_s"] = sum_or_missing([one.closed_s - one.opened_s for one in intervals])
         row[f"{phase}_energy_j"] = sum_or_missing([float(counter_energies_j(one).sum()) for one in intervals])
-    for phase in ("idle", "idle_loaded"):
-        intervals = intervals_of(record, phase)
-        row[f"{phase}_power_w"] = taking_part_sum(record, counter_powers_w(intervals)) if intervals else math.nan
-    return row | _start(record, row["idle_power_w"])
+    row |= {"idle_power_w": idle_power_w, "idle_loaded_power_w": _power_w(record, "idle_loaded")}
+    return row | _start(record, idle_power_w)
 
 
-def _measured(record: Record, windows: Sequence[Row]) -> Row:
+def _measured(record: Record, windows: Sequence[Row], idle_power_w: float) -> Row:
     """Numbers over all windows; missing without any."""
     if not windows:
         return dict.fromkeys(_MEASURED) | engine.measured_columns(record, [], math.nan)
@@ -271,7 +281,6 @@ def _measured(record: Record, windows: Sequence[Row]) -> Row:
     energy_j, measured_s, n_tokens = total("energy_j"), total("duration_s"), total("n_output_tokens_measured")
     intervals = intervals_of(record, "window")
     n_steps = sum(per_iteration(record, one)[1] * len(one.iteration_duration_s) for one in intervals)
-    idle_power_w = _overhead(record)["idle_power_w"]
     counter_j, waited_s = total("counter_energy_j"), total("waited_s")
     per_window = np.array([row["energy_j_per_output_token"] for row in windows])
     codecarbon_w, codecarbon_gpu_w = codecarbon_powers_w(record, intervals)

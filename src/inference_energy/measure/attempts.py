@@ -117,7 +117,7 @@ def carry_out(request: Request, run: Run, resolved: ResolvedCampaign, launch: Ca
         status = launch(replace(request, attempt=len(failed) + 1, failure=str(reason_file), started_s=time.monotonic()))
         reason = _take(reason_file)
         _remove_if_empty(log.parent)
-        if status == 0:
+        if status == 0 or output.exists():  # it may have failed in a run that followed
             return 0
         if status in STOPPED or (reason is not None and reason["kind"] in ("KeyboardInterrupt", "SystemExit")):
             return INTERRUPTED
@@ -156,7 +156,8 @@ def _how(status: int) -> str:
 def failed_record(request: Request, run: Run, resolved: ResolvedCampaign, failed: list[Attempt]) -> Record:
     """The result of a run none of whose attempts gave a record: why, and nothing measured."""
     from inference_energy.measure.devices import describe, find_devices
-    from inference_energy.measure.run import Origin, provenance_of, software
+    from inference_energy.measure.bench import Origin
+    from inference_energy.measure.circumstances import provenance_of, software
     from inference_energy.measure.sampler import empty_trace
 
     found = find_devices(resolved.campaign.measurement.device)

@@ -14,12 +14,13 @@ from typing import Literal
 from inference_energy.config import Setting
 from inference_energy.measure.audit import n_prompts_of
 from inference_energy.measure.devices import DeviceSet
-from inference_energy.measure.engines import Generated, OutOfDeviceMemory
+from inference_energy.measure.engines import Generated, Observations, OutOfDeviceMemory
 from inference_energy.measure.meter import Clock, Polled, Reading
 from inference_energy.measure.run import Bench
 from inference_energy.measure.sampler import SLOW_EVERY, Companion, Sampler
 from inference_energy.measure.traffic import Traffic, period_batches
-from inference_energy.records import CodeCarbonEnergy, Device, DeviceCheck, Hardware, Trace
+from inference_energy.measure.workload import Prompts
+from inference_energy.records import CodeCarbonEnergy, Device, DeviceCheck, EngineFacts, Hardware, Trace
 
 
 class VirtualClock:
@@ -138,6 +139,9 @@ class FakeSampler:
         """None: fakes have no driver to ask."""
         return []
 
+    def end(self) -> None:
+        """Do nothing."""
+
     def start(self) -> None:
         """Sampling begins now."""
         self._started_s = self._counter.clock.now()
@@ -174,6 +178,9 @@ class FakeCompanion:
     def __init__(self, clock: VirtualClock, powers: Sequence[FakePower], *, is_ready: bool = True) -> None:
         self._clock, self._powers, self._is_ready = clock, powers, is_ready
         self._edges_s = [clock.now()]
+
+    def end(self) -> None:
+        """Do nothing."""
 
     def start(self) -> None:
         """Do nothing."""
@@ -283,6 +290,18 @@ class FakeEngine:
         self.n_iterations += 1
         n_tokens = n_prompts_of(self._levels, number) * self._levels.n_output_tokens - self._n_lost
         return Generated(n_tokens, n_tokens - self._n_padding, waited_s)
+
+    def take(self, levels: Setting, prompts: Prompts) -> None:  # noqa: ARG002 - as engines do
+        """Answer other prompts from now on."""
+        self._levels = levels
+        self._traffic = Traffic(levels, seed=1, process=0)
+        self.n_iterations = self.n_awaited = 0
+
+    def observations(self) -> Observations:
+        """Says that it is vLLM, and nothing more."""
+        unknown = dict.fromkeys(EngineFacts.model_fields)
+        facts = EngineFacts(**{**unknown, "name": "vllm", "options": {}, "start_parts_s": {}})
+        return Observations(facts)
 
     def device_uuids(self) -> list[str]:
         """As told."""

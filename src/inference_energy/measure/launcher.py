@@ -1,7 +1,8 @@
 """Start a run in a fresh process: cold, or forked from a parent that holds the imports.
 
-The parent imports PyTorch and transformers and never touches a device, so a forked run is still a
-fresh GPU process: it makes its own CUDA context. What is saved is the import time. The parent
+The parent imports PyTorch and transformers (and vLLM, once a run asks for it) and never touches a
+device, so a forked run is still a fresh GPU process: it makes its own CUDA context. What is saved is
+the import time. The parent
 listens on a Unix socket, forks one process a request, hands it the client's terminal, and reports
 its exit status. It ends when nobody asked for a while, or when its owner is gone.
 """
@@ -223,6 +224,7 @@ class _Parent:
         self._last_s = time.monotonic()
         self._children: dict[int, int] = {}  # connection's file descriptor: child's pid
         self._stop = False
+        self._imported: set[str] = set()
 
     def loop(self) -> None:
         """Serve until there is a reason to end."""
@@ -261,6 +263,7 @@ class _Parent:
             self._fork(Request(**content), files, connection)
 
     def _fork(self, request: Request, files: list[int], connection: socket.socket) -> None:
+        self._import(request.engine)
         state, parent = _state(), os.getpid()
         child = os.fork()
         if child == 0:
@@ -284,6 +287,17 @@ class _Parent:
         self._children[connection.fileno()] = child
         ended = os.pidfd_open(child)
         self._selector.register(ended, selectors.EVENT_READ, lambda fd: self._reap(fd, child, connection))
+
+    def _import(self, engine: str) -> None:
+        """Import the engine of a run once, for all runs to come; if that fails, the run's own process says why."""
+        if engine == "vllm" and engine not in self._imported:
+            from inference_energy.measure.engines.vllm import import_everything
+
+            with contextlib.suppress(StudyError):
+                import_everything()
+            gc.collect()
+            gc.freeze()
+        self._imported.add(engine)
 
     def _reap(self, ended: Any, child: int, connection: socket.socket) -> None:
         _, status = os.waitpid(child, 0)

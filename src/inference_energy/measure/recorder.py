@@ -20,6 +20,7 @@ class _Raw:
     iteration_duration_s: list[float]
     tokens: Tokens | None
     waited_s: float | None
+    first_token_s: list[float] | None
     lap: int | None
 
 
@@ -68,6 +69,7 @@ class Recorder:
         tokens: Tokens | None = None,
         *,
         waited_s: float | None = None,
+        first_token_s: list[float] | None = None,
     ) -> None:
         """Wait for a tick of every device, close the interval on them, and open the next on the same ticks."""
         if self._opened is None:
@@ -75,7 +77,10 @@ class Recorder:
         closed = self._edge()
         lap = None if self._n_laps is None or self._n_laps < 2 else self._n_laps - 1
         self._raw.append(
-            _Raw(phase, index, self._opened, work_ended_s, closed, list(iteration_duration_s), tokens, waited_s, lap)
+            _Raw(
+                *(phase, index, self._opened, work_ended_s, closed, list(iteration_duration_s)),
+                *(tokens, waited_s, first_token_s, lap),
+            )
         )
         self._opened = closed
 
@@ -112,6 +117,7 @@ class Recorder:
             device_closed_s=[moment_s - zero_s for moment_s in raw.closed.device_time_s],
             waited_s=raw.waited_s,
             iteration_duration_s=raw.iteration_duration_s,
+            iteration_first_token_s=raw.first_token_s,
             counter_opened_j=list(raw.opened.energy_j),
             counter_closed_j=list(raw.closed.energy_j),
             energy_power_instant_j=[

@@ -275,6 +275,9 @@ class _Sampler:
     def __init__(self, source: Record) -> None:
         self._trace, self._zero_s = source.trace, source.monotonic_started_s
 
+    def end(self) -> None:
+        """Nothing to end."""
+
     def start(self) -> None:
         """Do nothing."""
 
@@ -299,6 +302,9 @@ class _Companion:
         after = [i for i in source.intervals if i.phase in ("window", "idle_loaded")]
         self._followed = any(a.closed_s != b.opened_s for a, b in itertools.pairwise(source.intervals))
         self._laps = [None, *(interval.codecarbon for interval in after)]
+
+    def end(self) -> None:
+        """Nothing to end."""
 
     def start(self) -> None:
         """Do nothing."""

@@ -64,13 +64,16 @@ class Sampler(Protocol):
     """Records the trace of a run."""
 
     def start(self) -> None:
-        """Begin to sample."""
+        """Begin to sample, anew if it did before."""
 
     def stop(self) -> Trace:
-        """End, and return all samples on the monotonic clock."""
+        """Pause, and return all samples since the start on the monotonic clock."""
 
     def checks(self) -> list[DeviceCheck]:
-        """What was seen of every visible GPU meanwhile; known once sampling has ended."""
+        """What was seen of every visible GPU meanwhile; known once sampling has paused."""
+
+    def end(self) -> None:
+        """Sample no more."""
 
 
 class Companion(Protocol):
@@ -83,7 +86,10 @@ class Companion(Protocol):
         """End the current interval and open the next, without waiting."""
 
     def laps(self) -> list[CodeCarbonEnergy | None]:
-        """Stop, and return every lap in order; the first reaches from readiness to the first `lap()`."""
+        """Every lap in order since this was last asked; the first reaches from then, or from readiness, to `lap()`."""
+
+    def end(self) -> None:
+        """Read no more."""
 
 
 class _Helper:
@@ -128,6 +134,8 @@ class _Helper:
 class NvmlSampler:
     """Samples NVML in a process of its own, and looks now and then who uses the machine's GPUs.
 
+    The process is forked once, before anything else uses a GPU, and serves every run of the measuring process.
+
     Parameters
     ----------
     devices : DeviceSet
@@ -142,16 +150,16 @@ class NvmlSampler:
         self._checks: list[DeviceCheck] = []
 
     def start(self) -> None:
-        """Fork the sampling process; returns once it samples."""
-        self._helper = _Helper(self._sample)
-        self._helper.ask("ready?", 30)
+        """Fork the sampling process unless it is there; returns once it samples."""
+        if self._helper is None:
+            self._helper = _Helper(self._sample)
+        self._helper.ask("start", 30)
 
     def stop(self) -> Trace:
-        """End, and return all samples on the monotonic clock."""
+        """Pause, and return all samples since the start on the monotonic clock."""
         if self._helper is None:
             return empty_trace()
         fast, slow, self._checks = self._helper.ask("stop", 30)
-        self._helper.end()
         n = len(self._devices.names)
         series = [[[row[1 + kind][i] for row in fast] for i in range(n)] for kind in range(3)]
         slow_series = [[[row[1 + kind][i] for row in slow] for i in range(n)] for kind in range(6)]
@@ -173,8 +181,20 @@ class NvmlSampler:
         """Every visible GPU, each `CHECK_EVERY_S` from the start to :meth:`stop`."""
         return self._checks
 
+    def end(self) -> None:
+        """Kill the process."""
+        if self._helper is not None:
+            self._helper.end()
+            self._helper = None
+
     def _sample(self, pipe: Connection) -> None:
         devices = self._devices.reopened()
+        while pipe.recv() == "start":
+            pipe.send("samples")
+            pipe.send(self._samples(devices, pipe))
+
+    def _samples(self, devices: DeviceSet, pipe: Connection) -> tuple[list[Any], list[Any], list[DeviceCheck]]:
+        """Fast and slow samples and device checks until something comes through `pipe`."""
         handles, participates = devices.handles, devices.participates
         clock = SystemClock()
         fast: list[tuple[Any, ...]] = []
@@ -190,10 +210,8 @@ class NvmlSampler:
                 checks.append(check_devices(devices, "during", clock.now(), self._pid))
             next_s = max(next_s + self._period_s, clock.now())
             if pipe.poll(max(0.0, next_s - clock.now())):
-                if pipe.recv() == "stop":
-                    pipe.send((fast, slow, checks))
-                    return
-                pipe.send("ready")
+                pipe.recv()
+                return fast, slow, checks
 
 
 def _fast_sample(handle: Any) -> tuple[float | None, float | None, float | None]:
@@ -233,6 +251,9 @@ class NoSampler:
     def checks(self) -> list[DeviceCheck]:
         """None."""
         return []
+
+    def end(self) -> None:
+        """Do nothing."""
 
 
 class CodeCarbonCompanion:
@@ -274,15 +295,21 @@ class CodeCarbonCompanion:
         return answer
 
     def laps(self) -> list[CodeCarbonEnergy | None]:
-        """Stop, and return every lap in order."""
+        """Every lap in order since this was last asked."""
         if self._helper is None:
             return []
         try:
-            laps: list[CodeCarbonEnergy | None] = self._helper.ask("stop", 30)
+            laps: list[CodeCarbonEnergy | None] = self._helper.ask("laps", 30)
         except MeterError:
-            laps = []
-        self._helper.end()
+            self.end()  # its process is gone: later runs do without
+            return []
         return laps
+
+    def end(self) -> None:
+        """Kill the process."""
+        if self._helper is not None:
+            self._helper.end()
+            self._helper = None
 
     def _track(self, pipe: Connection) -> None:
         try:
@@ -295,11 +322,11 @@ class CodeCarbonCompanion:
             question = pipe.recv()
             if question == "ready?":
                 pipe.send(tracker is not None)
-            elif question == "stop":
+            elif question == "laps":
                 pipe.send(laps)
-                return
+                laps = []
             else:
-                laps.append(self._lap(tracker, len(laps)))
+                laps.append(self._lap(tracker))
                 if question == "lap now":
                     pipe.send(laps[-1])
 
@@ -316,15 +343,15 @@ class CodeCarbonCompanion:
             log_level="critical",
             allow_multiple_runs=True,
         )
-        tracker.start_task("0")
+        tracker.start_task()
         return tracker
 
     @staticmethod
-    def _lap(tracker: Any, index: int) -> CodeCarbonEnergy | None:
+    def _lap(tracker: Any) -> CodeCarbonEnergy | None:
         if tracker is None:
             return None
-        data = tracker.stop_task(str(index))
-        tracker.start_task(str(index + 1))
+        data = tracker.stop_task()
+        tracker.start_task()
         return CodeCarbonEnergy(
             duration_s=data.duration,
             gpu_energy_j=joules_from_kwh(data.gpu_energy),

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from dataclasses import asdict, dataclass
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from inference_energy import design, qualification
+from inference_energy import design, provenance, qualification
 from inference_energy.config import Campaign, ResolvedCampaign, read_resolved
 from inference_energy.design import Run
-from inference_energy.errors import MeterError
+from inference_energy.errors import MeterError, StudyError
+from inference_energy.factors import SCHEDULING_ENGINES
+from inference_energy.lengths import longest
 from inference_energy.measure import qualify
 from inference_energy.measure.devices import DeviceSet, claim, describe, find_devices, make_counter, require_idle
 from inference_energy.measure.engines import Engine
@@ -20,7 +25,7 @@ from inference_energy.measure.meter import Clock, Counter, SystemClock
 from inference_energy.measure.run import Bench, Origin, measure_run
 from inference_energy.measure.sampler import CodeCarbonCompanion, CodeCarbonCounter, NoSampler, NvmlSampler, Sampler
 from inference_energy.measure.workload import Prompts, prompts_for
-from inference_energy.records import Record, write_record
+from inference_energy.records import Record, SharedProcess, write_record
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,12 @@ class Request:
         How often the run was started, this time included.
     failure : str, optional
         File for the reason if the run fails; without it the reason is only printed.
+    engine : str
+        The run's engine: the parent imports it before it forks.
+    also : list of str
+        Runs that the same engine can serve, to be measured after this one unless they have a record.
+    stop_at_s : float, optional
+        On the day's clock: none of those is started after it.
     """
 
     action: Literal["measure", "qualify"]
@@ -59,6 +70,9 @@ class Request:
     command: str | None = None
     attempt: int = 1
     failure: str | None = None
+    engine: str = "transformers"
+    also: list[str] = field(default_factory=list)
+    stop_at_s: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -79,17 +93,19 @@ def perform(request: Request) -> None:
     if request.action == "qualify":
         _qualify_all(found, resolved.campaign, request, clock)
         return
-    run = design.find(design.expand(resolved, request.campaign_file), request.run_id)
+    runs = design.expand(resolved, request.campaign_file)
+    run = design.find(runs, request.run_id)
+    following = [design.find(runs, run_id) for run_id in request.also]
     holder, wait_s = f"{run.campaign}/{run.run_id}", resolved.campaign.measurement.lock_wait_s
     with claim(found, run.levels.n_gpus, run.levels.neighbours == "none", holder, wait_s, clock) as devices:
-        require_idle(devices, clock)
+        if run.levels.engine != "endpoint":  # whose engine is there already
+            require_idle(devices, clock)
         started_s = request.started_s
         if _qualify(devices, resolved.campaign, request):
             started_s = clock.now()  # the run begins after it
-        record = _measure(run, resolved, request, devices, clock, started_s)
-        write_record(Path(request.output), record)
-    if record.meter.qualification:
-        os.utime(qualifications(campaign_file) / record.meter.qualification)  # the sitting goes on
+        path = _qualification(campaign_file, run.campaign, devices)
+        _Measuring(resolved, request, devices, clock, path).measure([run, *following], started_s)
+    os.utime(path)  # the sitting goes on
 
 
 # --- qualification -------------------------------------------------------------------------------
@@ -149,19 +165,90 @@ def _see_only(devices: DeviceSet) -> None:
 # --- measuring -----------------------------------------------------------------------------------
 
 
-def _measure(
-    run: Run, resolved: ResolvedCampaign, request: Request, devices: DeviceSet, clock: Clock, started_s: float
-) -> Record:
-    measurement = resolved.campaign.measurement
-    path = qualify.current(qualifications(Path(request.campaign_file)), devices)
+def _qualification(campaign_file: Path, campaign: str, devices: DeviceSet) -> Path:
+    path = qualify.current(qualifications(campaign_file), devices)
     if path is None:
-        raise MeterError(f"campaign {run.campaign}", "the qualification just made is gone", "", "Run again")
+        raise MeterError(f"campaign {campaign}", "the qualification just made is gone", "", "Run again")
+    return path
+
+
+class _Measuring:
+    """The runs of one process, one after the other, in one engine where there are several."""
+
+    def __init__(
+        self, resolved: ResolvedCampaign, request: Request, devices: DeviceSet, clock: Clock, qualified: Path
+    ) -> None:
+        self._resolved, self._request, self._devices, self._clock = resolved, request, devices, clock
+        self._bench = _bench(resolved, devices, clock, qualified)
+        self._engine: Engine | None = None
+
+    def measure(self, runs: Sequence[Run], started_s: float) -> None:
+        """Measure the first of `runs`; and the others as long as they have no record, there is time and none fails.
+
+        One that fails keeps its own attempts: it is started again by itself.
+        """
+        first, shared = runs[0], runs[0].levels.engine_process == "shared"
+        process = provenance.short_hash(f"{os.getpid()}/{started_s}/{self._bench.sitting}")
+        position = 0
+        try:
+            for run in runs:
+                output = self._output(run)
+                if run is not first and (output.exists() or self._late()):
+                    continue
+                begun_s = started_s if run is first else self._clock.now()
+                place = SharedProcess(process=process, position=position, first_run=first.run_id) if shared else None
+                record = self._record(run, runs, begun_s, place)
+                write_record(output, record)
+                if record.status != "ok":
+                    return  # memory ran out: the engine is not what it was
+                position += 1
+        except StudyError as error:
+            if run is first:
+                raise
+            print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        finally:
+            if self._engine is not None and shared:
+                self._engine.close()
+            self._bench.sampler.end()
+            self._bench.companion.end()
+
+    def _late(self) -> bool:
+        return self._request.stop_at_s is not None and time.time() > self._request.stop_at_s
+
+    def _output(self, run: Run) -> Path:
+        if run.run_id == self._request.run_id:
+            return Path(self._request.output)
+        return Path(self._request.campaign_file).parent / "records" / f"{run.run_id}.json"
+
+    def _record(self, run: Run, runs: Sequence[Run], begun_s: float, place: SharedProcess | None) -> Record:
+        request, facts = self._request, self._resolved.models[run.levels.model]
+        prompts = prompts_for(run.levels, facts, self._resolved.campaign.seed)
+        origin = Origin(
+            request.launcher,
+            begun_s,
+            request.parent_n_device_files,
+            request.parent_cuda_initialised,
+            command=request.command,
+            attempt=request.attempt if run is runs[0] else 1,
+            shared=place,
+        )
+
+        def lend() -> Engine:
+            if self._engine is None:
+                self._engine = _engine(run, runs, self._resolved, prompts, self._devices.kind)
+            return self._engine
+
+        return measure_run(run, self._resolved, self._bench, origin, prompts, lend)
+
+
+def _bench(resolved: ResolvedCampaign, devices: DeviceSet, clock: Clock, path: Path) -> Bench:
+    measurement = resolved.campaign.measurement
     qualified = qualification.read(path)
     _see_only(devices)
     counter, companion = _meter(devices, measurement.codecarbon_country, clock)
     counter.period_s, counter.resolution_j = qualified.period_s, qualified.resolution_j
     sampler: Sampler = NvmlSampler(devices, measurement.sample_period_s) if devices.handles else NoSampler()
-    bench = Bench(
+    return Bench(
         clock=clock,
         counter=counter,
         sampler=sampler,
@@ -173,16 +260,6 @@ def _measure(
         sitting=qualified.sitting,
         qualification=path.name,
     )
-    prompts = prompts_for(run.levels, resolved.models[run.levels.model], resolved.campaign.seed)
-    origin = Origin(
-        request.launcher,
-        started_s,
-        request.parent_n_device_files,
-        request.parent_cuda_initialised,
-        command=request.command,
-        attempt=request.attempt,
-    )
-    return measure_run(run, resolved, bench, origin, prompts, lambda: _engine(run, resolved, prompts, devices))
 
 
 def _meter(devices: DeviceSet, country: str, clock: Clock) -> tuple[Counter, CodeCarbonCompanion]:
@@ -205,10 +282,23 @@ def _meter(devices: DeviceSet, country: str, clock: Clock) -> tuple[Counter, Cod
     return counter, companion
 
 
-def _engine(run: Run, resolved: ResolvedCampaign, prompts: Prompts, devices: DeviceSet) -> Engine:
+def _engine(run: Run, runs: Sequence[Run], resolved: ResolvedCampaign, prompts: Prompts, kind: str) -> Engine:
+    """The engine of a run; one that schedules by itself takes the longest prompt and answer of all `runs`."""
+    levels = run.levels
+    facts, seed, device = resolved.models[levels.model], resolved.campaign.seed, "cuda" if kind == "gpu" else "cpu"
+    if levels.engine in SCHEDULING_ENGINES:
+        n_context_tokens = max(sum(longest(one.levels)) for one in runs)
+        if levels.engine == "vllm":
+            from inference_energy.measure.engines.vllm import VllmEngine
+
+            return VllmEngine(levels, facts, seed, device, n_context_tokens)
+        from inference_energy.measure.engines import server
+
+        if levels.engine == "vllm_server":
+            return server.VllmServerEngine(levels, facts, seed, device, n_context_tokens)
+        return server.EndpointEngine(levels, facts, seed, resolved.campaign.measurement.endpoint)
     from inference_energy.measure.engines.several import SeveralProcesses
     from inference_energy.measure.engines.transformers import TransformersEngine
 
-    make = TransformersEngine if run.levels.n_gpus == 1 else SeveralProcesses
-    facts, device = resolved.models[run.levels.model], "cuda" if devices.kind == "gpu" else "cpu"
-    return make(run.levels, facts, prompts, resolved.campaign.seed, device)
+    make = TransformersEngine if levels.n_gpus == 1 else SeveralProcesses
+    return make(levels, facts, prompts, seed, device)

@@ -12,8 +12,10 @@ class Plan:
     """When a window is full.
 
     Where all iterations are alike, a window is full once it is long enough. Where they are not (a
-    pause after every burst, a smaller batch at the end of a pass), the windows together hold whole
-    periods of that pattern, shared out evenly: each mean over the windows is then one over periods.
+    pause after every burst, a smaller batch at the end of a pass, prompts or answers of several
+    lengths), the windows together hold whole periods of that pattern, shared out evenly: each mean
+    over the windows is then one over periods. Where requests arrive by themselves, one window holds
+    one iteration, which is the whole pass.
 
     Parameters
     ----------
@@ -27,19 +29,22 @@ class Plan:
 
     Attributes
     ----------
+    n_windows : int
+        One where requests arrive by themselves, else those of `measurement`.
     n_iterations : int
         In all windows together: exactly, or as expected where windows are filled by the clock.
     """
 
     def __init__(self, levels: Setting, measurement: Measurement, duration_s: float | None) -> None:
-        self._window_min_s, self._n_windows = measurement.window_min_s, measurement.n_windows
-        uneven = levels.n_prompts_per_process % levels.batch_size != 0
-        self.period = math.lcm(period_batches(levels), levels.n_batches_per_pass if uneven else 1)
+        arriving = levels.arrival != "none"
+        self.n_windows = 1 if arriving else measurement.n_windows
+        self._window_min_s = 0.0 if arriving else measurement.window_min_s
+        self.period = math.lcm(period_batches(levels), 1 if arriving else n_unlike(levels))
         per_iteration_s = (duration_s or math.inf) + expected_wait_s(levels)
         if self.period == 1:
-            self.n_iterations = self._n_windows * max(1, math.ceil(self._window_min_s / per_iteration_s))
+            self.n_iterations = self.n_windows * max(1, math.ceil(self._window_min_s / per_iteration_s))
         else:
-            n_least = max(self._n_windows, math.ceil(self._n_windows * self._window_min_s / per_iteration_s))
+            n_least = max(self.n_windows, math.ceil(self.n_windows * self._window_min_s / per_iteration_s))
             self.n_iterations = self.period * math.ceil(n_least / self.period)
 
     def full(self, window: int, n_iterations: int, duration_s: float) -> bool:
@@ -49,4 +54,11 @@ class Plan:
         return n_iterations >= self._share(window + 1) - self._share(window)
 
     def _share(self, window: int) -> int:
-        return self.n_iterations * window // self._n_windows
+        return self.n_iterations * window // self.n_windows
+
+
+def n_unlike(levels: Setting) -> int:
+    """Iterations after which their work is the same again: those of a pass where its batches differ, else 1."""
+    uneven = levels.n_prompts_per_process % levels.batch_size != 0
+    mixed = levels.input_length_cv > 0 or levels.output_length_cv > 0
+    return levels.n_batches_per_pass if uneven or mixed else 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class Prompts:
         part = slice(process * n, (process + 1) * n)
         return Prompts(self.token_ids[part], self.attention_mask[part], self.n_output_tokens[part], self.seed)
 
-    @property
+    @cached_property
     def n_input_tokens(self) -> npt.NDArray[np.int64]:
         """Tokens of each prompt that are no padding."""
         return np.asarray(self.attention_mask.sum(axis=1))
@@ -83,6 +84,20 @@ def batches(levels: Setting, prompts: Prompts) -> list[npt.NDArray[np.int64]]:
     if levels.batch_order == "by_length":
         np.random.default_rng([prompts.seed, _BATCHES]).shuffle(found)
     return found
+
+
+def warm_up_batch(levels: Setting, prompts: Prompts) -> int | None:
+    """Number of the batch that a warm-up repeats: the longest, where lengths differ; None: it goes round.
+
+    Iterations of different work never take equally long, so their durations could not tell a steady state.
+    """
+    if not (levels.input_length_cv or levels.output_length_cv):
+        return None
+    lengths = [
+        (int(prompts.n_input_tokens[indices].max()), int(prompts.n_output_tokens[indices].max()))
+        for indices in batches(levels, prompts)
+    ]
+    return lengths.index(max(lengths))
 
 
 def rows(prompts: Prompts, indices: npt.NDArray[np.int64]) -> list[list[int]]:

@@ -1,10 +1,18 @@
-"""Which runs lie on one curve of batch sizes."""
+"""Which runs lie on one curve, a cost that a batch shares, and how fits are compared."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+from inference_energy.tables import above_zero
+
+Floats = NDArray[np.float64]
 
 LENGTHS = ["n_input_tokens", "n_output_tokens"]
 
@@ -15,6 +23,20 @@ def alike(utilisation: pd.DataFrame) -> pd.DataFrame:
     return of_commonest(of_commonest(shown, ["decoding"]), LENGTHS)
 
 
+def of_study(runs: pd.DataFrame, study: str, quantity: str) -> pd.DataFrame:
+    """Runs with `quantity` of the settings of `study`, in whatever study they were measured.
+
+    Raises
+    ------
+    AnalysisError
+        If a value is not above 0.
+    """
+    settings = runs.loc[runs["study"] == study, "setting"].unique()
+    known = runs[runs["setting"].isin(settings) & runs[quantity].notna()]
+    above_zero(known, quantity, "table runs")
+    return known
+
+
 def of_commonest(runs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """Runs with the levels of `names` that most settings have together."""
     tried = runs.groupby(names)["setting"].nunique()
@@ -23,3 +45,76 @@ def of_commonest(runs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     commonest: Any = tried.idxmax()
     wanted = list(commonest) if isinstance(commonest, tuple) else [commonest]
     return runs[runs[names].eq(wanted).fillna(False).all(axis=1)]
+
+
+def aicc(rss: float, n: int, k: int) -> float:
+    """Corrected AIC of a least-squares fit to `n` values with `k` parameters, the variance among them.
+
+    Infinite where there are too few values for it, and minus infinity where the fit passes through all of them.
+
+    References
+    ----------
+    Hurvich and Tsai (1989), *Biometrika* 76, 297-307.
+    """
+    if n - k - 1 <= 0:
+        return float("inf")
+    if rss <= 0:
+        return float("-inf")
+    return n * float(np.log(rss / n)) + 2 * k + 2 * k * (k + 1) / (n - k - 1)
+
+
+def shared_cost(
+    sizes: Floats,
+    log_energy: Floats,
+    confidence: float,
+    plateau: str = "plateau_energy_j_per_output_token",
+    shared: str = "shared_energy_j_per_step",
+) -> tuple[dict[str, object], float]:
+    """Fit E = a + b / size by least squares of log E: a cost that each prompt has, and one that a batch shares.
+
+    Parameters
+    ----------
+    sizes, log_energy : ndarray, shape (n_points,)
+        Prompts of a batch, and the logarithm of the energy of each of them.
+    confidence : float
+        Level of the intervals: Student's t on n - 2 times the standard error of the linearised law.
+    plateau, shared : str
+        What the row calls *a* and *b*.
+
+    Returns
+    -------
+    dict and float
+        *a*, *b* and ``n_prompts_at_equal_parts`` (b / a) with intervals, the last one missing where *a* may be 0; and
+        the sum of squared residuals.
+    """
+
+    def law(size: Floats, a: float, b: float) -> Floats:
+        found: Floats = np.log(a + b / size)
+        return found
+
+    energy = np.exp(log_energy)
+    start = (energy.min() / 2, float(np.median(energy * sizes)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optimize.OptimizeWarning)  # a perfect fit has no covariance to speak of
+        (a, b), covariance = optimize.curve_fit(
+            law, sizes, log_energy, p0=start, bounds=(0, np.inf), x_scale=start, xtol=1e-12
+        )
+    t = float(stats.t.ppf(0.5 + confidence / 2, len(sizes) - 2))
+    error_a, error_b = np.sqrt(np.diag(covariance))
+    row: dict[str, object] = {}
+    for name, value, error in ((plateau, a, error_a), (shared, b, error_b)):
+        row |= {name: value, f"{name}_low": max(0.0, value - t * error), f"{name}_high": value + t * error}
+    if a - t * error_a > 0:  # otherwise the plateau may be nil, and no batch size is large enough
+        gradient = np.array([-1 / a, 1 / b])
+        half = t * float(np.sqrt(gradient @ covariance @ gradient))
+        row |= from_logs("n_prompts_at_equal_parts", np.log(b / a), half)
+    return row, float(((log_energy - law(sizes, a, b)) ** 2).sum())
+
+
+def from_logs(name: str, log_value: float, half_width: float) -> dict[str, object]:
+    """A value and its interval from their logarithms."""
+    return {
+        name: float(np.exp(log_value)),
+        f"{name}_low": float(np.exp(log_value - half_width)),
+        f"{name}_high": float(np.exp(log_value + half_width)),
+    }

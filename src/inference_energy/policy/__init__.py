@@ -1,5 +1,6 @@
 """Every sentence with a number in it: findings for titles, paragraphs for pages, joules made policy."""
 
+from inference_energy.policy import arrivals as arrivals, floors as floors
 from inference_energy.policy.agreement import anchor_rows, anchors, interference, interference_rows
 from inference_energy.policy.answers import answer
 from inference_energy.policy.audit import (

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from inference_energy.models.traffic import ALL, OVER_NONE
+from inference_energy.policy import arrivals
 from inference_energy.policy.agreement import anchor_rows
 from inference_energy.policy.audit import Published, audit_counting
 from inference_energy.policy.audit_beside import audit_own
@@ -204,4 +205,5 @@ _ANSWERS: dict[str, Callable[[Evidence], Finding]] = {
     "10_throughput": _throughput,
     "11_scenarios": _scenarios,
     "12_claims": _claims,
+    "17_serving": arrivals.answer,
 }

@@ -146,6 +146,10 @@ class Evidence:
     anchors: pd.DataFrame
     audit_own: pd.DataFrame
     interference: pd.DataFrame
+    architectures: pd.DataFrame
+    model_size: pd.DataFrame
+    right_size: pd.DataFrame
+    quantisation: pd.DataFrame
     claims: pd.DataFrame
     utilisation: pd.DataFrame
     throughput: pd.DataFrame
@@ -158,6 +162,21 @@ class Evidence:
     cost_range: pd.DataFrame
     benchmark_gap: pd.DataFrame
     published_appliances: pd.DataFrame
+    engine_comparison: pd.DataFrame
+    sharing: pd.DataFrame
+    engine_start: pd.DataFrame
+    arrival_runs: pd.DataFrame
+    arrival_curve: pd.DataFrame
+    arrival_ratio: pd.DataFrame
+    energy_floor: pd.DataFrame
+    length_fits: pd.DataFrame
+    length_ratios: pd.DataFrame
+    prompts_curve: pd.DataFrame
+    phase_runs: pd.DataFrame
+    phases: pd.DataFrame
+    padding_runs: pd.DataFrame
+    padding: pd.DataFrame
+    padding_shape: pd.DataFrame
 
     @property
     def ok(self) -> pd.DataFrame:

@@ -11,7 +11,23 @@ from pathlib import Path
 import pandas as pd
 
 from inference_energy.errors import AnalysisError
-from inference_energy.tables import answers, audits, claims, effects, levers, measured, report, serving, speed, spread
+from inference_energy.tables import (
+    answers,
+    arrivals,
+    audits,
+    claims,
+    effects,
+    engines,
+    lengths,
+    levers,
+    measured,
+    phases,
+    report,
+    serving,
+    sizes,
+    speed,
+    spread,
+)
 from inference_energy.tables.answers import (
     ANCHORS,
     BATCH_CURVE,
@@ -78,7 +94,10 @@ __all__ = [
 #: Every table by name.
 TABLES: dict[str, Table] = {
     table.name: table
-    for topic in (measured, answers, spread, effects, levers, serving, speed, claims, audits, report)
+    for topic in (
+        *(measured, answers, spread, effects, levers, serving, speed, claims, audits, report),
+        *(arrivals, lengths, engines, sizes, phases),
+    )
     for table in topic.TABLES
 }
 

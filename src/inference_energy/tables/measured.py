@@ -121,7 +121,7 @@ RUNS = Table(
         number("counter_ended_j", "counter at the process's end, all metered devices"),
         number("monotonic_started_s", "the host's monotonic clock at the process's start"),
         number("sampled_from_s", "first sample of the trace, when the counter's first reading was taken"),
-        number("idle_power_w", "mean power of the idle interval before loading, GPUs that take part"),
+        number("idle_power_w", "mean power idle before loading, GPUs that take part; shared process: of its first run"),
         number("idle_loaded_power_w", "mean power of the idle interval with the model loaded, GPUs that take part"),
         number("counter_over_power_ratio", "counter's energy over integrated instant power, all windows together"),
         number("counter_over_codecarbon_gpu_ratio", "mean power by the counter over CodeCarbon's GPU, all windows"),

@@ -55,6 +55,19 @@ class Observations:
     samples: EngineSamples | None = None
     requests: Requests | None = None
 
+    def shifted(self, zero_s: float) -> Observations:
+        """The same with times relative to `zero_s`."""
+        samples, requests = self.samples, self.requests
+        if samples is not None:
+            samples = samples.model_copy(update={"time_s": [time_s - zero_s for time_s in samples.time_s]})
+        if requests is not None:
+            moments = {
+                name: [None if moment_s is None else moment_s - zero_s for moment_s in getattr(requests, name)]
+                for name in ("scheduled_s", "sent_s", "first_token_s", "ended_s")
+            }
+            requests = requests.model_copy(update=moments)
+        return Observations(self.facts, samples, requests)
+
 
 class Engine(Protocol):
     """Loads a model and generates; every method returns with all devices synchronised."""

@@ -87,7 +87,13 @@ class SeveralProcesses:
             if len(counts) > 1:
                 raise EngineError("tensor parallelism", f"token counts {sorted(counts)}", "the same in every process")
             answers = answers[:1]
-        return Generated(sum(a.n_tokens for a in answers), sum(a.n_non_padding_tokens for a in answers), waited_s)
+        first_s = [answer.first_token_s for answer in answers if answer.first_token_s is not None]
+        return Generated(
+            sum(answer.n_tokens for answer in answers),
+            sum(answer.n_non_padding_tokens for answer in answers),
+            waited_s,
+            max(first_s) if len(first_s) == len(answers) else None,
+        )
 
     def device_uuids(self) -> list[str]:
         """The GPU of every process, in order."""

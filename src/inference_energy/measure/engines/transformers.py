@@ -3,27 +3,61 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from inference_energy.config import ModelFacts, Setting
 from inference_energy.measure.engines import Generated, OutOfDeviceMemory
 from inference_energy.measure.traffic import Traffic, period_batches
-from inference_energy.measure.workload import Prompts
+from inference_energy.measure.workload import Prompts, batches, warm_up_batch
 
 
 def import_everything() -> None:
     """Import all that a run needs, and touch no device: what a forking parent holds."""
     import torch
     import torch.nn.attention
-    from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM  # noqa: F401
+    from transformers import (  # noqa: F401
+        AutoModelForCausalLM,
+        GenerationConfig,
+        LlamaForCausalLM,
+        MistralForCausalLM,
+        Qwen2ForCausalLM,
+    )
     from transformers.generation import utils  # noqa: F401
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING  # noqa: F401
 
     if torch.cuda.is_initialized():  # a parent with a context cannot fork processes that use the GPU
         raise RuntimeError("importing the engine initialised CUDA")
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Prompts that are generated for together, on the device.
+
+    Attributes
+    ----------
+    ids, mask : int64 tensors, prompts x longest input of the batch
+        Padded on the left; the mask is 1 for tokens.
+    is_asked : bool tensor, prompts x longest output of the batch
+        Which of the generated tokens were asked for: all prompts are answered until the longest answer ends.
+    generation : transformers.GenerationConfig
+        Until the longest answer ends.
+    """
+
+    ids: Any
+    mask: Any
+    is_asked: Any
+    generation: Any
+
+
 class TransformersEngine:
     """One model, one setting, one process.
+
+    A batch is static: its prompts are padded to the longest and answered until the longest answer ends. Tokens that
+    nobody asked for are generated and counted as such, but not among those that are no padding.
 
     Parameters
     ----------
@@ -50,7 +84,9 @@ class TransformersEngine:
         self._stream = 0 if levels.parallelism == "tensor" else process
         self._traffic = Traffic(levels, seed, self._stream)
         self._model: Any = None
-        self._batches: list[tuple[Any, Any]] = []
+        self._batches: list[_Batch] = []
+        self._repeated: int | None = None
+        self._first_token = _FirstToken(device)
         self._n_generated = self._n_awaited = 0
         # Batches before the first that is awaited, whole passes or periods: traffic is under way.
         self._n_before = levels.n_batches_per_pass if levels.n_prompts else period_batches(levels)
@@ -72,15 +108,26 @@ class TransformersEngine:
             self._model.eval()
             # `generate` fills what a call leaves open from here, and Llama's default ends at token 2.
             self._model.generation_config = self._generation(self._levels.n_output_tokens)
-            ids = torch.from_numpy(self._prompts.token_ids).to(self._device)
-            mask = torch.from_numpy(self._prompts.attention_mask).to(self._device)
-            size = self._levels.batch_size
-            self._batches = list(zip(ids.split(size), mask.split(size), strict=True))
+            self._batches = [self._batch(indices) for indices in batches(self._levels, self._prompts)]
+            self._repeated = warm_up_batch(self._levels, self._prompts)
             torch.manual_seed(self._seed + self._stream)
             self._synchronise()
             if self._device == "cuda":  # what is loaded may have been larger than what stays: weights to be quantised
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
+
+    def _batch(self, indices: npt.NDArray[np.int64]) -> _Batch:
+        import torch
+
+        prompts, n_output = self._prompts, self._prompts.n_output_tokens[indices]
+        # Where all are given one length, texts that are shorter stay padded to it.
+        n_input = prompts.n_input_tokens[indices].max() if self._levels.input_length_cv else prompts.token_ids.shape[1]
+        return _Batch(
+            torch.from_numpy(prompts.token_ids[indices, -n_input:]).to(self._device),
+            torch.from_numpy(prompts.attention_mask[indices, -n_input:]).to(self._device),
+            torch.from_numpy(np.arange(n_output.max()) < n_output[:, None]).to(self._device),
+            self._generation(int(n_output.max())),
+        )
 
     def _dtype(self) -> Any:
         """Format of what is not quantised: embeddings, norms and the last layer."""
@@ -115,21 +162,24 @@ class TransformersEngine:
     def _random_model(self) -> Any:
         """The exact shape with random weights; quantised or split by the code that loads real ones."""
         import torch
-        from transformers import LlamaConfig, LlamaForCausalLM
+        from transformers import AutoConfig
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-        config = LlamaConfig(**self._facts.shape, attn_implementation=self._attention())
+        facts = self._facts
+        config = AutoConfig.for_model(facts.model_type, **facts.shape, attn_implementation=self._attention())
+        model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         before = torch.get_default_dtype()
         torch.set_default_dtype(self._dtype())
         try:
             with torch.device(self._device):
-                model = LlamaForCausalLM(config)
+                model = model_class(config)
         finally:
             torch.set_default_dtype(before)
         if self._levels.parallelism != "tensor" and self._levels.precision not in ("int8", "int4"):
             return model
         weights = dict(model.state_dict())
         del model
-        return LlamaForCausalLM.from_pretrained(None, config=config, state_dict=weights, **self._loading())
+        return model_class.from_pretrained(None, config=config, state_dict=weights, **self._loading())
 
     def _hub_model(self) -> Any:
         from transformers import AutoModelForCausalLM
@@ -162,16 +212,15 @@ class TransformersEngine:
         """Generate `n_tokens` for each prompt of the first batch."""
         import torch
 
-        ids, mask = self._batches[0]
         with torch.inference_mode(), _out_of_memory_is_a_result():
-            self._model.generate(input_ids=ids, attention_mask=mask, generation_config=self._generation(n_tokens))
+            self._generate(self._batches[0], self._generation(n_tokens))
             self._synchronise()
 
     def forward_passes(self, n: int) -> None:
         """`n` forward passes over the first eight tokens of the first prompt."""
         import torch
 
-        ids = self._batches[0][0][:1, :8]
+        ids = self._batches[0].ids[:1, :8]
         with torch.inference_mode(), _out_of_memory_is_a_result():
             for _ in range(n):
                 self._model(input_ids=ids)
@@ -182,14 +231,21 @@ class TransformersEngine:
         import torch
 
         waited_s = self._wait() if waiting else 0.0
-        ids, mask = self._batches[self._n_generated % len(self._batches)]
+        repeated = None if waiting else self._repeated
+        batch = self._batches[self._n_generated % len(self._batches) if repeated is None else repeated]
         self._n_generated += 1
         with torch.inference_mode(), _out_of_memory_is_a_result():
-            output = self._model.generate(input_ids=ids, attention_mask=mask)
-            new = output[:, ids.shape[1] :]
-            n_non_padding = int((new != self._facts.shape["vocab_size"]).sum())  # waits for the device
+            self._first_token.await_next(self._model)
+            new = self._generate(batch, batch.generation)
+            is_token = new != self._facts.shape["vocab_size"]
+            # A batch that ends early has fewer columns than were asked for; the audit sees it.
+            n_non_padding = int((is_token & batch.is_asked[:, : new.shape[1]]).sum())  # waits for the device
             self._synchronise()
-        return Generated(new.numel(), n_non_padding, waited_s)
+        return Generated(new.numel(), n_non_padding, waited_s, self._first_token.elapsed_s())
+
+    def _generate(self, batch: _Batch, generation: Any) -> Any:
+        output = self._model.generate(input_ids=batch.ids, attention_mask=batch.mask, generation_config=generation)
+        return output[:, batch.ids.shape[1] :]
 
     def _wait(self) -> float:
         if self._n_awaited == 0:
@@ -223,6 +279,42 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Nothing: this process is the only one."""
+
+
+class _FirstToken:
+    """Times the first token of a batch: the end of the forward pass over the prompts.
+
+    A hook on the model notes the end of its first call and takes itself away, so that no later step is slower; on a
+    GPU it notes it in the stream of work, and nothing waits. Choosing the token from the logits comes after.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._on_gpu = device == "cuda"
+        self._marks: list[Any] = []
+
+    def await_next(self, model: Any) -> None:
+        """Begin to wait for the first token of the batch that comes next; the device has nothing to do."""
+        self._marks = [self._mark()]
+
+        def note(*_: Any) -> None:
+            hook.remove()
+            self._marks.append(self._mark())
+
+        hook = model.register_forward_hook(note)
+
+    def elapsed_s(self) -> float:
+        """From :meth:`await_next` to the first token; the device is synchronised."""
+        begun, ended = self._marks
+        return float(begun.elapsed_time(ended) / 1000 if self._on_gpu else ended - begun)
+
+    def _mark(self) -> Any:
+        if not self._on_gpu:
+            return time.perf_counter()
+        import torch
+
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
 
 
 class _out_of_memory_is_a_result:  # noqa: N801 - reads as a context

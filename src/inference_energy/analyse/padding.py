@@ -1,0 +1,118 @@
+"""What larger static batches cost or save per token, padding and all, and what sorting prompts saves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from inference_energy.models.phases import DRAWN, OF_PADDING
+from inference_energy.models.repetitions import paired_ends, pooled
+from inference_energy.pairs import paired
+from inference_energy.tables import conform
+from inference_energy.tables.phases import PADDING
+
+_ENDS = ("estimate", "estimate_low", "estimate_high")
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Estimates of batches with padding.
+
+    Attributes
+    ----------
+    estimates : DataFrame
+        One row an estimate.
+    confidence : float
+        Level of the intervals.
+    """
+
+    estimates: pd.DataFrame
+    confidence: float
+
+    def table(self) -> pd.DataFrame:
+        """Rows of ``padding``."""
+        return conform(self.estimates, PADDING)
+
+
+def padding(padding_runs: pd.DataFrame, *, confidence: float) -> Padding:
+    """Average each quantity over cycles at every batch size and order, and compare it with three baselines.
+
+    Baselines are the smallest batch; the *lowest* of the smaller batches, by geometric means; and at the same batch
+    size prompts in the order drawn. A run is compared within its sitting where that has the baseline
+    (:func:`inference_energy.pairs.paired`). The lowest batch is chosen from the runs that are then compared: such a
+    ratio is rather too large than too small. Intervals are Student's with a spread pooled over the settings
+    (:mod:`inference_energy.models.repetitions`).
+
+    Parameters
+    ----------
+    padding_runs : DataFrame
+        The table of that name.
+    confidence : float
+        Level of the intervals.
+
+    Raises
+    ------
+    AnalysisError
+        If a value is not above 0.
+    """
+    rows: list[dict[str, object]] = []
+    for (model, precision, phase), part in padding_runs.groupby(["model", "precision", "phase"], sort=True):
+        for quantity in OF_PADDING[str(phase)]:
+            about = {"quantity": quantity, "phase": phase, "model": model, "precision": precision}
+            known = part[part[quantity].notna()]
+            rows += [about | row for row in (*_levels(known, quantity, confidence), *_all(known, quantity, confidence))]
+    return Padding(pd.DataFrame(rows, columns=PADDING.names), confidence)
+
+
+def _levels(part: pd.DataFrame, quantity: str, confidence: float) -> Iterator[dict[str, object]]:
+    spread = pooled(part, quantity)
+    for (batch, order), runs in part.groupby(["batch_size", "batch_order"], sort=True):
+        mean = float(np.log(runs[quantity].astype(float)).mean())
+        ends = dict(zip(_ENDS, spread.ends(mean, len(runs), confidence), strict=True))
+        how = {"interval_by": "t over sittings"} if spread.known else {"note": spread.why_none()}
+        counts = {"n_settings": runs["setting"].nunique(), "n_pairs": len(runs)}
+        yield {"batch_size": batch, "batch_order": order} | ends | counts | how
+
+
+def _all(part: pd.DataFrame, quantity: str, confidence: float) -> Iterator[dict[str, object]]:
+    """Ratios to the smallest batch, to the lowest of the smaller ones, and to the order drawn."""
+    drawn = part[part["batch_order"] == DRAWN]
+    means = drawn[quantity].astype(float).map(np.log).groupby(drawn["batch_size"]).mean()
+    first = means.index.min()
+    yield from _ratios("batch_size", drawn, drawn["batch_size"] == first, str(first), quantity, confidence)
+    for batch in means.index[1:]:
+        lowest = means[means.index < batch].idxmin()
+        two = drawn[drawn["batch_size"].isin([lowest, batch])]
+        yield from _ratios("lowest", two, two["batch_size"] == lowest, str(lowest), quantity, confidence, drawn)
+    yield from _ratios("batch_order", part, part["batch_order"] == DRAWN, DRAWN, quantity, confidence)
+
+
+def _ratios(
+    factor: str,
+    part: pd.DataFrame,
+    is_baseline: pd.Series,
+    baseline: str,
+    quantity: str,
+    confidence: float,
+    runs: pd.DataFrame | None = None,
+) -> Iterator[dict[str, object]]:
+    """A ratio for every setting with a baseline; `runs` are those whose spread is pooled, `part` unless given."""
+    runs = part if runs is None else runs
+    differs = "batch_order" if factor == "batch_order" else "batch_size"
+    every = paired(part, (differs,), is_baseline, quantity)
+    for (batch, order), pairs in every.groupby(["batch_size", "batch_order"], sort=True):
+        three, how = paired_ends(pairs, every, runs, quantity, confidence)
+        yield {
+            "batch_size": batch,
+            "batch_order": order,
+            "factor": factor,
+            "baseline": baseline,
+            **dict(zip(_ENDS, three, strict=True)),
+            "n_settings": 1,
+            "n_pairs": len(pairs),
+            "n_sitting_pairs": int((pairs["matched"] == "sitting").sum()),
+            **how,
+        }

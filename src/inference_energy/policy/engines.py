@@ -1,0 +1,350 @@
+"""What the engine decides, in words: transformers, vLLM's eager mode, its CUDA graphs, one engine for several runs."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from inference_energy.models.engines import (
+    BASE,
+    COMPONENTS,
+    CPU,
+    EAGER,
+    ENERGY,
+    ENGINES,
+    GRAPHS,
+    IDLE,
+    IDLE_GPUS,
+    LAST_OVER_FIRST,
+    MANY,
+    NET,
+    ONE,
+    POWER,
+    RAM,
+    SHARED_OVER_OWN,
+    THROUGHPUT,
+    TOTAL,
+    TRANSFORMERS,
+    with_components,
+)
+from inference_energy.policy.estimates import behind, cell, rows_with, said
+from inference_energy.policy.evidence import Evidence, runs_of
+from inference_energy.policy.wording import (
+    Finding,
+    Prose,
+    bullets,
+    fold,
+    known,
+    level,
+    listed,
+    not_measured,
+    number,
+    percent,
+    quantity,
+    table,
+)
+
+WHAT = "transformers beside vLLM (there is no study named engine)"
+#: SOURCE: resources/published/wetzel_serving_engine.csv. LLaMA 3 8B has the shape of Llama 3.1 8B.
+PUBLISHED_MODEL = "llama-3.1-8b"
+_RATIO_WORDS = {
+    TOTAL: "energy per output token, with CodeCarbon's CPU and RAM",
+    ENERGY: "energy per output token, GPU alone",
+    NET: "of it above the GPU's idle power",
+    BASE: "the GPU's idle power, CPU and RAM (estimates)",
+    THROUGHPUT: "output tokens per second, the other way round",
+}
+
+
+def engine_runs(evidence: Evidence) -> pd.DataFrame:
+    """Runs with numbers of the settings of study `engine`: engine in words, and what a token's energy consists of."""
+    runs = evidence.ok[evidence.ok[ENERGY].notna()]
+    return with_components(runs[runs["setting"].isin(runs_of(evidence, "engine")["setting"])])
+
+
+def _ratios(evidence: Evidence, engine: str, baseline: str, name: str = ENERGY) -> pd.DataFrame:
+    rows = rows_with(evidence.engine_comparison, quantity=name, engine=engine, baseline=baseline)
+    return rows[rows["estimate"].notna()]
+
+
+def same_batch_rows(evidence: Evidence, engine: str = TRANSFORMERS, baseline: str = GRAPHS) -> pd.DataFrame:
+    """Energy of `engine` over that of `baseline` at the same batch, each model and all, in order of batch."""
+    rows = _ratios(evidence, engine, baseline)
+    rows = rows[rows["batch_size"].eq(rows["baseline_batch_size"]).fillna(False)]
+    order = rows["model"].eq("all").rename("last")
+    return rows.assign(last=order).sort_values(["batch_size", "last", "estimate"]).drop(columns="last")
+
+
+def one_by_one_rows(evidence: Evidence) -> pd.DataFrame:
+    """Energy of transformers one by one over that of vLLM with many prompts at once."""
+    rows = _ratios(evidence, TRANSFORMERS, GRAPHS)
+    return rows[rows["batch_size"].eq(ONE) & rows["baseline_batch_size"].eq(MANY)].sort_values("estimate")
+
+
+def pair_points(evidence: Evidence, engine: str, baseline: str) -> pd.DataFrame:
+    """Ratios of single cycles: model, both batch sizes, cycle, ``estimate``; the same batch, and one over many."""
+    runs = engine_runs(evidence)[["model", "batch_size", "cycle", "words", ENERGY]]
+    both = runs[runs["words"] == engine].merge(
+        runs[runs["words"] == baseline].rename(columns={"batch_size": "baseline_batch_size"}),
+        on=["model", "cycle"],
+        suffixes=("", "_baseline"),
+    )
+    same = both["batch_size"] == both["baseline_batch_size"]
+    one_over_many = (both["batch_size"] == ONE) & (both["baseline_batch_size"] == MANY)
+    chosen = both[same | one_over_many]
+    return chosen.assign(estimate=chosen[ENERGY].astype(float) / chosen[f"{ENERGY}_baseline"].astype(float))
+
+
+def prompts_words(batch_size: object) -> str:
+    """``one prompt at a time``, ``64 prompts at once``."""
+    return "one prompt at a time" if batch_size == ONE else f"{batch_size} prompts at once"
+
+
+def _folds(rows: pd.DataFrame) -> str:
+    """``2.0× to 4.0×``: smallest and largest estimate."""
+    ends = list(dict.fromkeys(fold(value) for value in (rows["estimate"].min(), rows["estimate"].max())))
+    return " to ".join(ends)
+
+
+def _by_batch(rows: pd.DataFrame) -> str:
+    """``2.0× to 4.0× with one prompt at a time and 1.8× to 3.0× with 64 prompts at once``."""
+    single = rows[rows["model"] != "all"]
+    return listed([f"{_folds(part)} with {prompts_words(batch)}" for batch, part in single.groupby("batch_size")])
+
+
+def answer(evidence: Evidence) -> Finding:
+    """The short answer to the page's question."""
+    return Finding(same_batch(evidence).title, graphs(evidence).title)
+
+
+# --- beside each other ---------------------------------------------------------------------------
+
+
+def same_batch(evidence: Evidence) -> Finding:
+    """Energy of transformers over that of vLLM at the same batch."""
+    baseline = GRAPHS if len(same_batch_rows(evidence)) else EAGER
+    rows = same_batch_rows(evidence, TRANSFORMERS, baseline)
+    if rows.empty:
+        return not_measured(WHAT)
+    confidence = evidence.assumptions.confidence
+    points = [
+        f"transformers over {name}, {prompts_words(row['batch_size'])}: {said(row, '×', confidence)}; {behind(row)}"
+        for name in (GRAPHS, EAGER)
+        for _, row in rows_with(same_batch_rows(evidence, TRANSFORMERS, name), model="all").iterrows()
+    ]
+    return Finding(
+        f"In transformers a token took {_by_batch(rows)} of the energy that it took in {baseline}.",
+        "The same prompts, answers, number format and number of prompts at once; only the software differs. Geometric"
+        f" means over models: {bullets(points)}",
+    )
+
+
+def published(evidence: Evidence) -> Finding:
+    """The published fold between a lower and an upper reading."""
+    lower, upper, model = _readings(evidence, TOTAL)
+    if lower is None or upper is None:
+        return not_measured("what the published fold of transformers over vLLM is about")
+    value, low, high = lower["published_ratio"], lower["estimate"], upper["estimate"]
+    place = "lies between" if low <= value <= high else "lies below" if value < low else "lies above"
+    confidence = evidence.assumptions.confidence
+    return Finding(
+        f"The published {fold(value)} {place} like for like ({said(lower, '×', confidence)}, both with"
+        f" {prompts_words(MANY)}) and transformers one by one over vLLM with {prompts_words(MANY)} ({fold(high)};"
+        f" {model}).",
+        "The published study ran transformers in small batches and let vLLM schedule its requests, so that its fold"
+        " mixes the engine with the batch. The lower reading is the engine alone, and the one that the claim is judged"
+        " by; the upper one adds all that batching can save. It had four GPUs of another kind, trained weights and"
+        " answers whose length differed between the engines.",
+    )
+
+
+def published_table(evidence: Evidence) -> Prose:
+    """The published folds beside both readings."""
+    lines = []
+    for name, words in _RATIO_WORDS.items():
+        lower, upper, model = _readings(evidence, name)
+        if lower is None or upper is None:
+            continue
+        both = [_inverse(row) if name == THROUGHPUT else row for row in (lower, upper)]
+        lines.append(
+            {
+                f"transformers over vLLM, {model}": words,
+                "published": fold(both[0]["published_ratio"]) if known(both[0]["published_ratio"]) else "–",
+                f"both with {prompts_words(MANY)}": cell(both[0], "×"),
+                f"one by one over {MANY} at once": cell(both[1], "×"),
+            }
+        )
+    return table(pd.DataFrame(lines)) if lines else Prose(not_measured(WHAT).title)
+
+
+def _readings(evidence: Evidence, name: str) -> tuple[pd.Series | None, pd.Series | None, str]:
+    """The same batch and one over many, for the published model or, without it, all models."""
+    rows = _ratios(evidence, TRANSFORMERS, GRAPHS, name)
+    model = PUBLISHED_MODEL if (rows["model"] == PUBLISHED_MODEL).any() else "all"
+    of_model = rows_with(rows, model=model, baseline_batch_size=MANY)
+    found = [rows_with(of_model, batch_size=batch) for batch in (MANY, ONE)]
+    lower, upper = (part.iloc[0] if len(part) else None for part in found)
+    return lower, upper, "all models" if model == "all" else model
+
+
+def _inverse(row: pd.Series) -> pd.Series:
+    ends = {"estimate": "estimate", "estimate_low": "estimate_high", "estimate_high": "estimate_low"}
+    return pd.Series({name: 1 / row[of] for name, of in (ends | {"published_ratio": "published_ratio"}).items()})
+
+
+def levels_table(evidence: Evidence) -> Prose:
+    """Energy, throughput and power of every engine by model and batch size."""
+    rows = evidence.engine_comparison
+    rows = rows[rows["baseline"].isna()]
+    if rows.empty:
+        return Prose(not_measured(WHAT).title)
+    lines = []
+    for (model, batch), of_batch in rows.groupby(["model", "batch_size"], sort=True):
+        for engine in ENGINES:
+            line = {"model": model, "prompts at once": batch, "engine": engine}
+            for name, heading, unit in (
+                (ENERGY, "energy per output token", "J"),
+                (THROUGHPUT, "output tokens per second", ""),
+                (POWER, "power", "W"),
+            ):
+                found = rows_with(of_batch, engine=engine, quantity=name)
+                line[heading] = cell(found.iloc[0], unit) if len(found) else "–"
+            lines.append(line)
+    return Prose(f"{table(pd.DataFrame(lines))}\n\nGeometric means; in brackets {_level(evidence)} intervals.")
+
+
+# --- where it goes -------------------------------------------------------------------------------
+
+
+def parts_rows(evidence: Evidence) -> pd.DataFrame:
+    """What a token's energy consists of: model, batch_size, engine, component, words, ``energy_j_per_output_token``.
+
+    ``over_transformers_ratio`` is over all parts of transformers together at the same model and batch size.
+    """
+    rows = evidence.engine_comparison
+    rows = rows[rows["baseline"].isna() & rows["quantity"].isin(list(COMPONENTS))]
+    parts = rows[["model", "batch_size", "engine", "quantity", "estimate"]].rename(
+        columns={"quantity": "component", "estimate": ENERGY}
+    )
+    # Idle GPUs are metered where a run had the machine to itself; beside others they would make a bar longer.
+    parts = parts[parts["component"] != IDLE_GPUS].assign(words=parts["component"].map(COMPONENTS))
+    whole = parts[parts["engine"] == TRANSFORMERS].groupby(["model", "batch_size"])[ENERGY].sum().rename("whole")
+    joined = parts.merge(whole.reset_index(), on=["model", "batch_size"])
+    return joined.assign(over_transformers_ratio=joined[ENERGY] / joined["whole"]).drop(columns="whole")
+
+
+def parts(evidence: Evidence) -> Finding:
+    """Which parts of the energy vLLM saves."""
+    rows = parts_rows(evidence)
+    rows = rows_with(rows, batch_size=MANY)
+    model = PUBLISHED_MODEL if (rows["model"] == PUBLISHED_MODEL).any() else rows["model"].max()
+    wide = rows_with(rows, model=model).pivot_table(index="component", columns="engine", values=ENERGY)
+    if not {TRANSFORMERS, GRAPHS} <= set(wide.columns):
+        return not_measured("what a token's energy consists of, in transformers and in vLLM")
+    saved = (wide[TRANSFORMERS] - wide[GRAPHS]).dropna()
+    named = {
+        "above the GPU's idle power": [NET],
+        "the GPU's idle power": [IDLE],
+        "CPU and RAM (estimates)": [CPU, RAM],
+    }
+    shares = {words: saved.reindex(names).sum() / saved.sum() for words, names in named.items()}
+    shown = listed([f"{percent(share)} {words}" for words, share in shares.items() if share])
+    whole = wide[TRANSFORMERS].sum()
+    if saved.sum() <= 0:
+        return Finding(f"With {prompts_words(MANY)} vLLM with CUDA graphs saves nothing over transformers ({model}).")
+    return Finding(
+        f"With {prompts_words(MANY)} {GRAPHS} save {quantity(saved.sum(), 'J')} of the {quantity(whole, 'J')} that a"
+        f" token takes in transformers ({model}): {shown}.",
+        "The GPU's energy is measured, and split at the idle power it had before the model was loaded; what is drawn"
+        " whatever is done goes with time alone. CPU and RAM are CodeCarbon's estimates for the whole machine, of which"
+        f" a run bears the share of its GPUs; they are no measurement.{_idle_gpus(evidence)}",
+    )
+
+
+def _idle_gpus(evidence: Evidence) -> str:
+    """What GPUs cost that take no part."""
+    found = rows_with(evidence.engine_comparison, quantity=IDLE_GPUS)
+    if found.empty:
+        return (
+            " Idle GPUs of the machine were metered in none of these runs: what they draw goes with time, too, and"
+            " whether a run is billed for them is a choice."
+        )
+    ends = quantity(found["estimate"].min(), "J"), quantity(found["estimate"].max(), "J")
+    return f" The machine's idle GPUs, where they were metered, drew {' to '.join(ends)} for a token besides."
+
+
+# --- graphs --------------------------------------------------------------------------------------
+
+
+def graphs(evidence: Evidence) -> Finding:
+    """What CUDA graphs and compiled code save."""
+    rows = same_batch_rows(evidence, EAGER, GRAPHS)
+    if rows.empty:
+        return not_measured("vLLM with and without CUDA graphs")
+    confidence = evidence.assumptions.confidence
+    points = [
+        f"{'all models' if row['model'] == 'all' else row['model']}, {prompts_words(row['batch_size'])}:"
+        f" {said(row, '×', confidence)}"
+        for _, row in rows.iterrows()
+    ]
+    return Finding(
+        f"Without CUDA graphs vLLM took {_by_batch(rows)} of the energy that it took with them.",
+        "Graphs launch a whole step at once, so that the GPU does not wait for the CPU to launch kernel after kernel;"
+        f" vLLM compiles its code for them. Eager mode over graphs: {bullets(points)}",
+    )
+
+
+# --- sharing -------------------------------------------------------------------------------------
+
+
+def sharing_rows(evidence: Evidence) -> pd.DataFrame:
+    """Comparisons of energy per token, with ``label``; those without an estimate stand aside."""
+    rows = rows_with(evidence.sharing, quantity=ENERGY)
+    rows = rows[rows["estimate"].notna()]
+    single = rows["model"].astype(str) + ", batch " + rows["batch_size"].astype(str)
+    every = rows["comparison"].map({SHARED_OVER_OWN: "all settings", LAST_OVER_FIRST: "last over first place"})
+    return rows.assign(label=single.where(rows["batch_size"].notna(), every)).reset_index(drop=True)
+
+
+def sharing(evidence: Evidence) -> Finding:
+    """Whether runs in a shared engine agree with the same in engines of their own."""
+    rows = sharing_rows(evidence)
+    found = rows_with(rows, comparison=SHARED_OVER_OWN, model="all")
+    if found.empty:
+        return not_measured("runs in a shared engine beside the same in an engine of their own")
+    row, drift = found.iloc[0], _drift(evidence)
+    single = rows_with(rows, comparison=SHARED_OVER_OWN)
+    counts = single[single["model"] != "all"]["verdict"].value_counts()
+    return Finding(
+        f"A shared engine is {row['verdict']} to one of its own within ± {percent(row['margin_fraction'], 1)} of energy"
+        f" per token: ratio {_precise(row)}."
+        if row["verdict"] != "undecided"
+        else f"Whether a shared engine gives the energy of one of its own within ± {percent(row['margin_fraction'], 1)}"
+        f" is not decided yet: ratio {_precise(row)}.",
+        f"Of single settings {listed([f'{n} are {verdict}' for verdict, n in counts.items()])}. Equivalent: the whole"
+        f" interval lies within the margin; different: outside; undecided: more cycles are needed. {drift}",
+    )
+
+
+def _drift(evidence: Evidence) -> str:
+    rows = rows_with(evidence.sharing, quantity=ENERGY, comparison=LAST_OVER_FIRST)
+    if rows.empty:
+        return ""
+    row = rows.iloc[0]
+    if not known(row["estimate"]):
+        return f"Whether energy drifts with a run's place in its process cannot be estimated, because {row['note']}."
+    return (
+        f"From the first to the last of {row['n_places']} places in a process energy per token changes by a factor of"
+        f" {_precise(row)}: {row['verdict']}."
+    )
+
+
+def _precise(row: pd.Series) -> str:
+    if not (known(row["estimate_low"]) and known(row["estimate_high"])):
+        return f"{number(row['estimate'], 4)} (no interval)"
+    ends = f"{number(row['estimate_low'], 4)} to {number(row['estimate_high'], 4)}"
+    return f"{number(row['estimate'], 4)} ({level(row['confidence'])} interval {ends})"
+
+
+def _level(evidence: Evidence) -> str:
+    return level(evidence.assumptions.confidence)
+
