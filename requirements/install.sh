@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Set up .venv: install.sh PYTHON VENV EXTRAS. Called by `make setup`.
+# Set up an environment: install.sh PYTHON VENV EXTRAS [LOCK]. Called by `make setup`, and by `make test-vllm` with a
+# lock that names all there is to install.
 set -euo pipefail
-python=$1 venv=$2 extras=$3
+python=$1 venv=$2 extras=$3 lock=${4:-}
 cpu_index=https://download.pytorch.org/whl/cpu
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
@@ -33,5 +34,11 @@ fi
 
 echo "Installing into $venv: a few minutes the first time."
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+if [ -n "$lock" ]; then
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
+        --no-deps --requirement "$lock" ${index[@]+"${index[@]}"}
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-deps --editable .
+    exit
+fi
 "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
     --constraint requirements/lock.txt ${index[@]+"${index[@]}"} --editable ".[$extras]"

@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import json
 import os
+import queue
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,22 +132,21 @@ def _tokens(ids: list[int], asked: dict[str, Any]) -> str:
 @contextlib.contextmanager
 def serving(script: Script) -> Iterator[int]:
     """The port of a server that follows `script`, in a thread of this process."""
-    loop = asyncio.new_event_loop()
-    ready: list[int] = []
+    ready: queue.Queue[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = queue.Queue()
 
     async def listen() -> None:
+        over = asyncio.Event()
         server = await asyncio.start_server(script.talk, "127.0.0.1", 0, limit=1 << 24)
-        ready.append(server.sockets[0].getsockname()[1])
+        ready.put((server.sockets[0].getsockname()[1], asyncio.get_running_loop(), over))
+        await over.wait()
 
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    loop.create_task(listen())
+    thread = threading.Thread(target=asyncio.run, args=(listen(),))
     thread.start()
-    while not ready:
-        time.sleep(0.001)
+    port, loop, over = ready.get(timeout=10)
     try:
-        yield ready[0]
+        yield port
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(over.set)
         thread.join()
 
 

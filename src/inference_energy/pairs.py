@@ -57,7 +57,9 @@ def paired(runs: pd.DataFrame, factors: Sequence[str], is_baseline: pd.Series, q
             raise AnalysisError("pairs", f"{factor!r} is no factor", f"one of {', '.join(names)}")
     known = runs[runs[quantity].notna()]
     above_zero(known, quantity, "table runs")
-    others = [name for name in names if name not in factors]
+    # A factor with one level pairs everything; joining by few columns takes a fraction of the time.
+    n_levels = known[names].nunique(dropna=False)
+    others = [name for name in names if name not in factors and n_levels[name] > 1] or ["model"]
     chosen = is_baseline.reindex(known.index).fillna(False).astype(bool)
     logs = known.assign(log_value=np.log(known[quantity].astype(float)))
     baseline, rest = logs[chosen], logs[~chosen]

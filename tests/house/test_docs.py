@@ -33,6 +33,7 @@ SECTIONS = [
     config.Fraction,
     config.Study,
     config.StartGate,
+    config.Endpoint,
     config.Measurement,
     config.WarmUp,
     config.Setting,
@@ -48,12 +49,12 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def _make_targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_make_command_exists(path: Path) -> None:
-    named = set(re.findall(r"`make ([a-z]+)[` ]|^make ([a-z]+)", path.read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)[` ]|^make ([a-z-]+)", path.read_text(), flags=re.MULTILINE))
     assert {a or b for a, b in named} <= _make_targets()
 
 

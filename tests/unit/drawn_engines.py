@@ -52,6 +52,7 @@ def run(study: str, model: str, batch: int, cycle: int, energy: float, **levels:
         "gpu_name": "NVIDIA H200",
         "gpu_uuid_hash": "a",
         "n_visible_gpus": 4,
+        "n_metered_gpus": 1,
         "energy_method": "nvml_total_energy",
         "energy_j_per_output_token": energy,
         "throughput_tokens_per_s": power / energy,
@@ -59,7 +60,7 @@ def run(study: str, model: str, batch: int, cycle: int, energy: float, **levels:
         "idle_power_w": None if follows else 80.0,
         "codecarbon_cpu_power_w": 60.0,
         "codecarbon_ram_power_w": 36.0,
-        "load_s": None if follows else 10.0,
+        "load_s": None if follows else 40.0 if levels.get("execution") == "graphs" else 8.0,
         "started_to_first_iteration_s": None if follows else 15.0,
         "compile_cache": None,
     } | levels

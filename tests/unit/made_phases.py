@@ -12,13 +12,11 @@ from inference_energy import tables
 from inference_energy.questions import QUESTIONS, Statistics
 
 #: Joules and seconds of one input token in prefill, and of one output token after the first, of the 1B shape.
-PREFILL = {"float32": (0.030, 5e-5), "float16": (0.006, 8e-6), "bfloat16": (0.006, 8e-6), "int8": (0.012, 3e-5)}
-DECODE = {"float32": (1.6, 0.009), "float16": (1.3, 0.0085), "bfloat16": (1.3, 0.0085), "int8": (4.0, 0.03)}
-PREFILL |= {"int4": (0.007, 1e-5)}
-DECODE |= {"int4": (2.0, 0.013)}
+PREFILL = {"float32": (0.030, 5e-5), "bfloat16": (0.006, 8e-6), "int8": (0.012, 3e-5)}
+DECODE = {"float32": (1.6, 0.009), "bfloat16": (1.3, 0.0085), "int8": (4.0, 0.03)}
 SIZE = {"llama-3.2-1b": 1.0, "llama-3.1-8b": 6.0}
 VLLM = 0.4  # of transformers' energy and time
-BATCHES = (1, 2, 4, 8, 16, 32, 64)
+BATCHES = (1, 4, 8, 16, 64)
 HOST = {1: 1.0, 2: 1.05}
 
 
@@ -87,7 +85,7 @@ def _phases(cycle: int, noise: np.random.Generator) -> list[dict[str, Any]]:
 
 def _padding(cycle: int, noise: np.random.Generator) -> list[dict[str, Any]]:
     rows = []
-    orders = [(batch, "drawn") for batch in BATCHES] + [(batch, "by_length") for batch in (4, 16, 32)]
+    orders = [(batch, "drawn") for batch in BATCHES] + [(batch, "by_length") for batch in (4, 16)]
     for batch, order in orders:
         padded = 1 + (0.25 if order == "drawn" else 0.02) * np.log2(batch)
         for n_output in (1, 52):

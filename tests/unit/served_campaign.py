@@ -1,7 +1,7 @@
 """SYNTHETIC runs of study arrival and their requests, with numbers known by construction. Nothing here was measured.
 
-A request takes ``BASE_J + IDLE_SHARE_J / rate`` joules, all at once ``BASE_J``; random gaps take a tenth more, a limit of
-the cache a fifth more; cycle 1 one percent more and cycle 2 one percent less.
+A request takes ``BASE_J + IDLE_SHARE_J / rate`` joules, all at once ``BASE_J``; random gaps take a tenth more, a limit
+of the cache a fifth more; cycle 1 one percent more and cycle 2 one percent less.
 """
 
 from __future__ import annotations
@@ -157,3 +157,48 @@ def frames() -> dict[str, pd.DataFrame]:
         "runs": frame("runs", rows),
         "requests": frame("requests", [row for levels, cycle in every for row in requests(levels, cycle)]),
     }
+
+
+def traces(levels: dict[str, Any], cycle: int) -> dict[str, list[dict[str, Any]]]:
+    """Windows, the engine's queues and the power of a run: sequences rise and fall once in a pass."""
+    key = {name: run(levels, cycle)[name] for name in ("campaign", "study", "setting", "cycle")}
+    pass_s = float(planned_s(levels)[-1]) + 1.0
+    windows = [
+        {**key, "window": n, "started_s": 5.0 + n * (pass_s + 0.2), "duration_s": pass_s, "model": "llama-3.1-8b"}
+        for n in range(N_PASSES)
+    ]
+    times = np.arange(4.0, 6.0 + N_PASSES * pass_s, 0.1)
+    wave = np.abs(np.sin(np.pi * (times - 5.0) / pass_s))
+    engine = [
+        {**key, "time_s": time_s, "phase": "window", "n_running": 12 * height, "n_waiting": 2 * height}
+        for time_s, height in zip(times, wave, strict=True)
+    ]
+    power = [
+        {**key, "time_s": time_s, "phase": "window", "power_w": 120.0 + 400 * height}
+        for time_s, height in zip(times, wave, strict=True)
+    ]
+    return {"windows": windows, "engine_samples": engine, "samples": power}
+
+
+def architectures() -> pd.DataFrame:
+    """The one model served: Llama-3.1-8B."""
+    shape = {"n_layers": 32, "n_hidden": 4096, "n_intermediate": 14336, "n_heads": 32, "n_kv_heads": 8}
+    rest = {"n_head_dim": 128, "n_vocab": 128256, "tied_embeddings": False, "n_parameters": 8030261248}
+    return frame("architectures", [{"model": "llama-3.1-8b"} | shape | rest])
+
+
+def gpu_facts() -> pd.DataFrame:
+    """Its GPU."""
+    peaks = {"peak_flop_per_s": 989.5e12, "memory_bandwidth_bytes_per_s": 4.8e12, "power_limit_w": 700.0}
+    return frame("gpu_facts", [{"gpu_name": "NVIDIA H200", "precision": "bfloat16"} | peaks])
+
+
+def whole() -> dict[str, pd.DataFrame]:
+    """Every table from records that the page reads."""
+    found: dict[str, list[dict[str, Any]]] = {"windows": [], "engine_samples": [], "samples": []}
+    for cycle in CYCLES:
+        for levels in ARRIVALS:
+            for name, rows in traces(levels, cycle).items():
+                found[name] += rows
+    facts = {"architectures": architectures(), "gpu_facts": gpu_facts()}
+    return frames() | {name: frame(name, rows) for name, rows in found.items()} | facts

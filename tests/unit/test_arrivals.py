@@ -37,10 +37,12 @@ def test_a_burst_comes_at_once_and_fixed_gaps_are_the_inverse_of_the_rate() -> N
     ],
 )
 def test_gaps_follow_their_distribution(arrival: str, extra: dict[str, float], expected: Any, cv: float) -> None:
-    planned = planned_s(_levels(arrival, **extra), 7, 0)
+    planned = planned_s(_levels(arrival, N, **extra), 7, 0)
     gaps_s = np.diff(planned)
 
-    assert planned[0] == 0 and len(planned) == N and (gaps_s >= 0).all()
+    assert planned[0] == 0
+    assert len(planned) == N
+    assert (gaps_s >= 0).all()
     assert stats.kstest(gaps_s, expected.cdf).pvalue > 0.01
     assert gaps_s.mean() == pytest.approx(1 / RATE, rel=5 * cv / np.sqrt(N))
     assert gaps_s.std() / gaps_s.mean() == pytest.approx(cv, rel=0.12)

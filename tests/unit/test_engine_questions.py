@@ -57,7 +57,7 @@ def test_idle_gpus_bear_their_own_power_and_a_negative_part_is_missing() -> None
     found = engines.with_components(runs([row | {"idle_power_w": 250.0}])).iloc[0]
     assert found[engines.IDLE_GPUS] == pytest.approx(240 / 200)
     assert np.isnan(found[engines.NET])  # 250 W idle of 200 W
-    assert found["words"] == "vLLM, CUDA graphs"
+    assert found["words"] == "vLLM with CUDA graphs"
 
 
 def test_a_run_without_idle_interval_takes_its_gpus_in_its_sitting_then_the_campaigns() -> None:
@@ -76,9 +76,9 @@ def test_a_run_without_idle_interval_takes_its_gpus_in_its_sitting_then_the_camp
 
 
 def test_ratios_at_the_same_batch_are_those_of_construction(compared: pd.DataFrame) -> None:
-    same = rows_with(compared, quantity=engines.ENERGY, baseline="vLLM, CUDA graphs")
+    same = rows_with(compared, quantity=engines.ENERGY, baseline="vLLM with CUDA graphs")
     for batch, over in drawn_engines.OVER_GRAPHS.items():
-        for engine, key in (("transformers", "t"), ("vLLM, eager mode", "e")):
+        for engine, key in (("transformers", "t"), ("vLLM in eager mode", "e")):
             rows = rows_with(same, engine=engine, batch_size=batch, baseline_batch_size=batch)
             for model, expected in zip(MODELS, over[key], strict=True):
                 assert _one(rows, model=model)["estimate"] == pytest.approx(expected, rel=1e-4)
@@ -86,7 +86,7 @@ def test_ratios_at_the_same_batch_are_those_of_construction(compared: pd.DataFra
             assert every["estimate"] == pytest.approx(np.prod(over[key]) ** (1 / 3), rel=1e-4)
             assert (every["n_settings"], every["n_pairs"], every["n_sitting_pairs"]) == (3, 6, 6)
     speed = _one(
-        compared, quantity=engines.THROUGHPUT, engine="transformers", baseline="vLLM, CUDA graphs", model=MODELS[2],
+        compared, quantity=engines.THROUGHPUT, engine="transformers", baseline="vLLM with CUDA graphs", model=MODELS[2],
         batch_size=64, baseline_batch_size=64,
     )  # fmt: skip
     assert speed["estimate"] == pytest.approx(1 / 1.8, rel=1e-4)  # of equal power
@@ -95,11 +95,11 @@ def test_ratios_at_the_same_batch_are_those_of_construction(compared: pd.DataFra
 
 def test_one_by_one_over_many_at_once(compared: pd.DataFrame) -> None:
     row = _one(
-        compared, quantity=engines.ENERGY, engine="transformers", baseline="vLLM, CUDA graphs", model=MODELS[0],
+        compared, quantity=engines.ENERGY, engine="transformers", baseline="vLLM with CUDA graphs", model=MODELS[0],
         batch_size=1, baseline_batch_size=64,
     )  # fmt: skip
     assert row["estimate"] == pytest.approx(4.0 / 0.025, rel=1e-3)
-    assert not len(rows_with(compared, engine="vLLM, eager mode", batch_size=1, baseline_batch_size=64))
+    assert not len(rows_with(compared, engine="vLLM in eager mode", batch_size=1, baseline_batch_size=64))
 
 
 def test_the_interval_of_a_setting_is_that_of_cell_means(compared: pd.DataFrame) -> None:
@@ -113,7 +113,7 @@ def test_the_interval_of_a_setting_is_that_of_cell_means(compared: pd.DataFrame)
     fitted = smf.ols("log_ratio ~ 0 + C(cell)", wide).fit()
     expected = np.exp(fitted.conf_int(0.05).loc[f"C(cell)[{MODELS[2]}64]"])
     row = _one(
-        compared, quantity=engines.ENERGY, engine="transformers", baseline="vLLM, eager mode", model=MODELS[2],
+        compared, quantity=engines.ENERGY, engine="transformers", baseline="vLLM in eager mode", model=MODELS[2],
         batch_size=64, baseline_batch_size=64,
     )  # fmt: skip
     assert row[["estimate_low", "estimate_high"]].tolist() == pytest.approx(expected.tolist(), rel=1e-9)
@@ -123,7 +123,7 @@ def test_over_models_the_interval_is_students_of_their_means(compared: pd.DataFr
     logs = np.log(drawn_engines.OVER_GRAPHS[64]["e"])
     half = stats.t.ppf(0.975, 2) * logs.std(ddof=1) / np.sqrt(3)
     row = _one(
-        compared, quantity=engines.ENERGY, engine="vLLM, eager mode", baseline="vLLM, CUDA graphs", model="all",
+        compared, quantity=engines.ENERGY, engine="vLLM in eager mode", baseline="vLLM with CUDA graphs", model="all",
         batch_size=64,
     )  # fmt: skip
     assert row[ENDS].tolist() == pytest.approx(np.exp([logs.mean(), logs.mean() - half, logs.mean() + half]), rel=1e-4)
@@ -131,7 +131,7 @@ def test_over_models_the_interval_is_students_of_their_means(compared: pd.DataFr
 
 def test_levels_are_geometric_means(compared: pd.DataFrame) -> None:
     levels = compared[compared["baseline"].isna()]
-    row = _one(levels, quantity=engines.ENERGY, engine="vLLM, CUDA graphs", model=MODELS[1], batch_size=64)
+    row = _one(levels, quantity=engines.ENERGY, engine="vLLM with CUDA graphs", model=MODELS[1], batch_size=64)
     assert row["estimate"] == pytest.approx(2.0 * 0.025 * np.sqrt(1.01 * 0.99))
     assert (row["n_settings"], row["n_pairs"]) == (1, 2)
     assert pd.isna(row["n_sitting_pairs"])
@@ -224,12 +224,15 @@ def test_the_drift_is_that_of_a_model_with_settings_and_processes() -> None:
     assert (row["n_places"], row["n_pairs"], row["n_settings"]) == (4, 16, 4)
 
 
-def test_one_cycle_tells_no_drift() -> None:
+def test_one_cycle_tells_no_drift_and_no_equivalence() -> None:
     frame = runs()
     rows = sharing(frame[frame["cycle"] == 1].reset_index(drop=True), **TOST).table()
     row = _one(rows, quantity=engines.ENERGY, comparison=engines.LAST_OVER_FIRST)
     assert np.isnan(row["estimate"])
     assert "several places" in row["note"]
+    every = _one(rows, quantity=engines.ENERGY, comparison=engines.SHARED_OVER_OWN, model="all")
+    assert (every["verdict"], every["n_settings"]) == ("undecided", 3)
+    assert "one shared process" in every["note"]
 
 
 def test_without_shared_engines_there_are_no_rows() -> None:
@@ -243,9 +246,9 @@ def test_starts_and_what_pays_them_back() -> None:
     """1B, batch 1: graphs cost 4 kJ (new) or 2 kJ (reused) more to start; 2 J less 1 J is saved a token."""
     frame = runs(drawn_engines.engine_runs())
     rows = engine_start(frame, drawn_engines.devices(frame), **BOOTSTRAP).table()
-    graphs = rows_with(rows, engine="vLLM, CUDA graphs", model=MODELS[0])
+    graphs = rows_with(rows, engine="vLLM with CUDA graphs", model=MODELS[0])
     assert _one(graphs, quantity="load_energy_j", compile_cache="new")["estimate"] == 5000.0
-    eager = _one(rows, quantity="load_energy_j", engine="vLLM, eager mode", model=MODELS[0])
+    eager = _one(rows, quantity="load_energy_j", engine="vLLM in eager mode", model=MODELS[0])
     assert (eager["estimate"], eager["n_starts"]) == (1000.0, 2)
     for cache, tokens in (("new", 4000.0), ("reused", 2000.0)):
         paid = _one(graphs, quantity="payback_tokens", compile_cache=cache, batch_size=1)

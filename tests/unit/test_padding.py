@@ -183,7 +183,7 @@ def test_a_plateau_fools_the_parabola_but_is_no_u() -> None:
     found = _shape(_noisy({batch: 1 + 1 / batch for batch in BATCHES}))
     assert found["parabola_p_value"] < 0.05
     assert found["inner_p_value"] > 0.05
-    assert found["shape"] == "undecided"
+    assert found["shape"] == "levels off"
 
 
 def test_too_few_batches_or_runs_are_not_fitted() -> None:

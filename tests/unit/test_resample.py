@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from inference_energy.resample import by_setting, interval, mean_over_settings, setting_means, smoothed
+from inference_energy.resample import Bootstrap, by_setting, interval, mean_over_settings, setting_means, smoothed
 
 
 def test_cycles_of_a_setting_become_a_row() -> None:
@@ -76,3 +76,14 @@ def test_students_quantiles_are_scipys() -> None:
 
     for freedom in (1, 2, 3, 10, 200):
         np.testing.assert_allclose(_student_quantile(0.025, freedom), stats.t.ppf(0.025, freedom), rtol=1e-5)
+
+
+def test_a_bootstrap_draws_anew_for_each_estimate() -> None:
+    settings, ratios = [f"s{index}" for index in range(8)], np.exp(np.linspace(-1, 1, 8))
+    bootstrap = Bootstrap(0.9, 500, 7)
+    ends = mean_over_settings(settings, np.log(ratios), 0.9, 500, np.random.default_rng(7))
+    for _ in range(2):  # whatever was asked for before
+        assert list(bootstrap.arithmetic(settings, np.log(ratios)).values()) == list(ends)
+        assert list(bootstrap.geometric(settings, ratios).values()) == pytest.approx(np.exp(ends))
+    assert bootstrap.draws(3).shape == (500, 3)
+    assert (bootstrap.draws(3) == bootstrap.draws(3)).all()

@@ -15,7 +15,7 @@ from inference_energy.analyse.model_size import model_size
 from inference_energy.analyse.quantisation import quantisation
 from inference_energy.analyse.right_size import right_size
 from inference_energy.errors import AnalysisError
-from inference_energy.models.cells import ONE_CYCLE, OVER, WITHIN, cells
+from inference_energy.models.cells import ONCE, OVER, WITHIN, cells
 from inference_energy.models.sizes import (
     AICC,
     AT_A_BILLION,
@@ -46,12 +46,12 @@ BOOTSTRAP: dict[str, Any] = {"confidence": 0.95, "n_bootstrap": 200, "seed": 1}
 SIZES = {"a": 0.5, "b": 1.0, "c": 3.0, "d": 8.0, "e": 34.0, "f": 70.0}
 
 
-def _architectures() -> pd.DataFrame:
+def architectures() -> pd.DataFrame:
     rows = [{"model": name, "n_parameters": int(size * 1e9)} for name, size in SIZES.items()]
     return conform(pd.DataFrame(rows, columns=ARCHITECTURES.names), ARCHITECTURES)
 
 
-def _runs(*rows: dict[str, object]) -> pd.DataFrame:
+def runs_of(*rows: dict[str, object]) -> pd.DataFrame:
     common = {"campaign": "c", "study": "model_size", "precision": "bfloat16", "n_gpus": 1, "cycle": 1, "sitting": "s"}
     common |= {"batch_size": 32, "n_input_tokens": 100, "n_output_tokens": 100, "throughput_tokens_per_s": 100.0}
     made = [common | {"setting": f"x{index}"} | row for index, row in enumerate(rows)]
@@ -78,7 +78,7 @@ def _scattered(seed: int = 1, sittings: tuple[str, ...] = ("s", "t")) -> pd.Data
             "abc", np.array([1.0, 2.0, 6.0]) * 1.3**place * np.exp(rng.normal(0, 0.02, 3)), strict=True
         )
     ]
-    return _runs(*rows)
+    return runs_of(*rows)
 
 
 def test_a_ratio_of_cells_is_that_of_least_squares_with_a_level_for_each_sitting() -> None:
@@ -93,7 +93,7 @@ def test_a_ratio_of_cells_is_that_of_least_squares_with_a_level_for_each_sitting
 
 
 def test_a_host_falls_out_of_a_ratio_that_one_sitting_holds() -> None:
-    runs = _runs(
+    runs = runs_of(
         {"model": "a", "sitting": "s", "energy_j_per_output_token": 1.0},
         {"model": "b", "sitting": "s", "energy_j_per_output_token": 2.0},
         {"model": "a", "sitting": "t", "energy_j_per_output_token": 3.0},
@@ -105,7 +105,7 @@ def test_a_host_falls_out_of_a_ratio_that_one_sitting_holds() -> None:
 
 
 def test_cells_that_no_sitting_ties_together_are_compared_over_sittings() -> None:
-    runs = _runs(
+    runs = runs_of(
         *({"model": "a", "sitting": s, "energy_j_per_output_token": e} for s, e in (("s", 1.0), ("t", 1.2))),
         *({"model": "b", "sitting": s, "energy_j_per_output_token": e} for s, e in (("u", 2.0), ("v", 2.4))),
     )
@@ -142,10 +142,10 @@ def test_one_cycle_leaves_an_estimate_without_interval_and_no_share() -> None:
     row = found.ratio(([("b",)], [("a",)]), 0.95)
     assert row["estimate"] == pytest.approx(2, rel=0.1)
     assert np.isnan(row["estimate_low"])
-    assert row["note"] == ONE_CYCLE
+    assert row["note"] == f"no interval, because {ONCE}"
     share = found.share(([("b",)], [("a",)]), ([("c",)], [("a",)]), 0.95)
     assert "estimate" not in share
-    assert share["note"] == ONE_CYCLE
+    assert share["note"] == ONCE
 
 
 # --- the model -----------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_one_cycle_leaves_an_estimate_without_interval_and_no_share() -> None:
 
 def _laws(law: Any, models: str = "abcde", **levels: object) -> pd.DataFrame:
     rows = [{"model": name, "energy_j_per_output_token": law(SIZES[name])} | levels for name in models]
-    return model_size(_runs(*rows), _architectures(), **BOOTSTRAP).table()
+    return model_size(runs_of(*rows), architectures(), **BOOTSTRAP).table()
 
 
 @pytest.mark.parametrize(
@@ -223,13 +223,13 @@ def test_models_count_on_the_gpus_on_which_they_take_least_and_four_models_are_t
         {"model": name, "n_gpus": n, "energy_j_per_output_token": 0.01 * SIZES[name] * (2.0 if n == 2 else 1.0)}
         for name, n in [*itertools.product("abcd", (1, 2)), ("f", 2)]
     ]
-    table = model_size(_runs(*rows), _architectures(), **BOOTSTRAP).table()
+    table = model_size(runs_of(*rows), architectures(), **BOOTSTRAP).table()
     assert set(table["gpus"]) == {FEWEST_JOULES}  # on one GPU there are four models
     assert set(table["n_models"]) == {5}
     assert _one(table, law=POWER, quantity=EXPONENT)["estimate"] == pytest.approx(1, rel=0.2)
-    assert model_size(_runs(*rows[:4]), _architectures(), **BOOTSTRAP).table().empty
-    other = _runs(*rows).assign(study="batching")
-    assert model_size(other, _architectures(), **BOOTSTRAP).table().empty
+    assert model_size(runs_of(*rows[:4]), architectures(), **BOOTSTRAP).table().empty
+    other = runs_of(*rows).assign(study="batching")
+    assert model_size(other, architectures(), **BOOTSTRAP).table().empty
 
 
 # --- the machine ---------------------------------------------------------------------------------
@@ -242,11 +242,11 @@ def _machines() -> pd.DataFrame:
         for cycle in (1, 2)
         for model, n, energy, speed in (("d", 1, 1.0, 100.0), ("d", 4, 1.6, 300.0), ("e", 1, 4.0, 20.0))
     ]
-    return _runs(*rows)
+    return runs_of(*rows)
 
 
 def test_fewer_gpus_save_less_where_the_rest_of_a_machine_is_billed() -> None:
-    table = right_size(_machines(), _architectures(), confidence=0.95).table()
+    table = right_size(_machines(), architectures(), confidence=0.95).table()
     fewer = {"choice": FEWER_GPUS, "model": "d", "n_gpus": 1, "n_gpus_over": 4}
     row = _one(table, quantity=ENERGY_RATIO, accounting=TAKING_PART, **fewer)
     assert [row["estimate"], row["estimate_low"], row["estimate_high"]] == pytest.approx([1 / 1.6] * 3)
@@ -262,19 +262,19 @@ def test_fewer_gpus_save_less_where_the_rest_of_a_machine_is_billed() -> None:
 def test_idle_power_in_a_started_engine_is_not_taken_for_that_of_an_empty_gpu() -> None:
     runs = _machines().assign(process_position=pd.array([0, 1, 1, 0, 1, 1], dtype="Int64"))
     runs["idle_power_w"] = runs["idle_power_w"].where(runs["process_position"] == 0, 500.0)
-    with_loaded = right_size(runs, _architectures(), confidence=0.95).table()
-    pd.testing.assert_frame_equal(with_loaded, right_size(_machines(), _architectures(), confidence=0.95).table())
+    with_loaded = right_size(runs, architectures(), confidence=0.95).table()
+    pd.testing.assert_frame_equal(with_loaded, right_size(_machines(), architectures(), confidence=0.95).table())
 
 
 def test_a_campaign_without_the_study_has_no_rows_and_an_energy_of_nothing_is_refused() -> None:
     other = _machines().assign(study="batching")
-    assert right_size(other, _architectures(), confidence=0.95).table().empty
+    assert right_size(other, architectures(), confidence=0.95).table().empty
     assert quantisation(other, confidence=0.95).table().empty
     nothing = _machines().assign(energy_j_per_output_token=0.0)
     for question in (
-        lambda: right_size(nothing, _architectures(), confidence=0.95),
+        lambda: right_size(nothing, architectures(), confidence=0.95),
         lambda: quantisation(nothing.assign(study="quantisation"), confidence=0.95),
-        lambda: model_size(nothing, _architectures(), **BOOTSTRAP),
+        lambda: model_size(nothing, architectures(), **BOOTSTRAP),
     ):
         with pytest.raises(AnalysisError, match=r"is 0\. Expected: a value above 0"):
             question()
@@ -285,7 +285,7 @@ def test_a_campaign_without_the_study_has_no_rows_and_an_energy_of_nothing_is_re
 ENERGIES = {("bfloat16", 2): 2.0, ("bfloat16", 1): 1.6, ("float8", 2): 1.5, ("float8", 1): 0.8, ("int4", 1): 1.7}
 
 
-def _formats(noise: float = 0.0) -> pd.DataFrame:
+def formats(noise: float = 0.0) -> pd.DataFrame:
     rng = np.random.default_rng(2)
     rows = [
         {"study": "quantisation", "model": "d", "precision": precision, "n_gpus": n, "batch_size": batch}
@@ -295,7 +295,7 @@ def _formats(noise: float = 0.0) -> pd.DataFrame:
         for batch in (8, 64)
         for (precision, n), energy in ENERGIES.items()
     ]
-    return _runs(*rows)
+    return runs_of(*rows)
 
 
 def _change(table: pd.DataFrame, before: tuple[str, int], after: tuple[str, int], **levels: object) -> pd.Series:
@@ -304,7 +304,7 @@ def _change(table: pd.DataFrame, before: tuple[str, int], after: tuple[str, int]
 
 
 def test_a_change_of_format_and_gpus_is_the_product_of_its_parts() -> None:
-    table = quantisation(_formats(), confidence=0.95).table()
+    table = quantisation(formats(), confidence=0.95).table()
     both = _change(table, ("bfloat16", 2), ("float8", 1))
     gpus = _change(table, ("bfloat16", 2), ("bfloat16", 1))
     bits = _change(table, ("bfloat16", 1), ("float8", 1))
@@ -318,7 +318,7 @@ def test_a_change_of_format_and_gpus_is_the_product_of_its_parts() -> None:
 
 
 def test_changes_that_nobody_asks_about_have_no_rows() -> None:
-    table = quantisation(_formats(), confidence=0.95).table()
+    table = quantisation(formats(), confidence=0.95).table()
     columns = ["precision_from", "n_gpus_from", "precision_to", "n_gpus_to"]
     changes = set(table[columns].itertuples(index=False, name=None))
     assert changes == {
@@ -333,7 +333,7 @@ def test_changes_that_nobody_asks_about_have_no_rows() -> None:
 
 
 def test_a_share_of_what_may_be_no_change_is_missing_and_says_so() -> None:
-    table = quantisation(_formats(noise=0.3), confidence=0.95).table()
+    table = quantisation(formats(noise=0.3), confidence=0.95).table()
     whole = _change(table, ("bfloat16", 2), ("int4", 1), batch_size=8)
     assert whole["estimate_low"] < 1 < whole["estimate_high"]
     share = _change(table, ("bfloat16", 2), ("int4", 1), batch_size=8, quantity=PRECISION_SHARE)
@@ -342,7 +342,7 @@ def test_a_share_of_what_may_be_no_change_is_missing_and_says_so() -> None:
 
 
 def test_the_spread_is_pooled_over_settings_and_batch_sizes_are_taken_together() -> None:
-    runs = _formats(noise=0.05)
+    runs = formats(noise=0.05)
     table = quantisation(runs, confidence=0.95).table()
     frame = pd.DataFrame({"y": np.log(runs["energy_j_per_output_token"]), "sitting": runs["sitting"].astype(str)})
     frame["cell"] = runs["precision"].str.cat([runs["n_gpus"].astype(str), runs["batch_size"].astype(str)]).astype(str)

@@ -124,13 +124,13 @@ def _spread(served: pd.DataFrame, confidence: float) -> Iterator[dict[str, objec
     """Highest over lowest energy of a model's settings without a limit of the cache: at all rates, and at each."""
     for model, of_model in served[served["kv_cache_tokens"].isna()].groupby("model", sort=True):
         paced = of_model.dropna(subset=["arrival_requests_per_s"])
-        groups = [("all", None, of_model)]
+        groups: list[tuple[str, object, pd.DataFrame]] = [("all", None, of_model)]
         groups += [("rate", rate, at) for rate, at in paced.groupby("arrival_requests_per_s")]
         for scope, rate, group in groups:
-            logs = np.log(group[_ENERGY].astype(float)).groupby(group["setting"]).agg(["mean", "count"])
+            logs = group.assign(log=np.log(group[_ENERGY].astype(float))).groupby("setting")["log"].mean()
             if len(logs) < 2:
                 continue
-            high, low = (group[group["setting"] == logs["mean"].agg(which)] for which in ("idxmax", "idxmin"))
+            high, low = (group[group["setting"] == logs.agg(which)] for which in ("idxmax", "idxmin"))
             row = {"comparison": SPREAD, "scope": scope, "model": model, "arrival_requests_per_s": rate}
             yield (
                 row

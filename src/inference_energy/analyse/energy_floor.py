@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from inference_energy.models.work import COMPUTES_IN, bytes_per_output_token, flop_per_output_token
@@ -72,9 +71,10 @@ def energy_floor(
     flop = flop_per_output_token(of_prompt) * of_prompt["n_output_tokens"]
     moved = bytes_per_output_token(of_prompt) * of_prompt["n_output_tokens"]
     n_gpus = shaped["n_gpus"].astype(float).clip(lower=1)
-    least_s = np.fmax(
-        flop / (n_gpus * shaped["peak_flop_per_s"]), moved / (n_gpus * shaped["memory_bandwidth_bytes_per_s"])
-    ).where(flop.notna() & shaped["peak_flop_per_s"].notna() & shaped["prefix_caching"].ne("on").fillna(value=True))
+    seconds = (flop / (n_gpus * shaped["peak_flop_per_s"]), moved / (n_gpus * shaped["memory_bandwidth_bytes_per_s"]))
+    # ASSUME: with several lengths the mean of products of lengths is the product of means, as they are drawn apart.
+    testable = shaped["peak_flop_per_s"].notna() & shaped["prefix_caching"].ne("on").fillna(value=True)
+    least_s = pd.concat(seconds, axis=1).max(axis=1).where(testable)
     energy, floor_j = shaped["energy_j_per_prompt"].astype(float), least_s * shaped["idle_power_w"]
     arithmetic_j = (flop * shaped["board_limit_w"] / shaped["peak_flop_per_s"]).where(least_s.notna())
     arithmetic_ratio = energy / arithmetic_j

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from inference_energy.models.curves import aicc, of_study
-from inference_energy.models.laws import LAWS, LINEAR, POWER, QUADRATIC, Fit, fit
+from inference_energy.models.laws import HERE, LAWS, LINEAR, POWER, QUADRATIC, Fit, fit
 from inference_energy.tables import FACTORS, conform
 from inference_energy.tables.lengths import LENGTH_FITS
 from inference_energy.units import joules_from_kwh
@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 ENERGY = "energy_j_per_prompt"
 STUDIES = {"input": "input_length", "output": "output_length"}
-HERE, WETZEL = "measured here", "Wetzel, table 6 (PUE of 1.22 included)"
+WETZEL = "Wetzel, table 6, PUE of 1.22 included"
 N_LENGTHS_MIN = 4  # a square has three parameters; with three lengths it would pass through them
 # ASSUME: 128 tokens, the length of most studies of this campaign, are called short.
 SHORT_TOKENS = 128
@@ -97,23 +97,25 @@ def length_fits(runs: pd.DataFrame, published: pd.DataFrame, *, confidence: floa
                 squares + float((found.residuals**2).sum()),
                 freedom + found.n_freedom,
             )
-    errors = {key: _Error(squares / freedom, freedom, confidence) for key, (squares, freedom) in pooled.items()}
+    errors = {
+        key: _Error((squares / freedom) ** 0.5, freedom, confidence) for key, (squares, freedom) in pooled.items()
+    }
     rows = [curve.row({law: errors[curve.source, curve.varied, law] for law in curve.fits}) for curve in curves]
     return LengthFits(pd.DataFrame(rows, columns=LENGTH_FITS.names), confidence)
 
 
 @dataclass(frozen=True)
 class _Error:
-    """Variance of the residuals of one law, pooled over curves."""
+    """Standard deviation of the log residuals of one law, pooled over curves."""
 
-    variance: float
-    freedom: int
+    residual_fraction: float
+    n_freedom: int
     confidence: float
 
     def half(self, gradient: Floats, found: Fit) -> float:
         """Half of the interval of a quantity with this gradient by the law's parameters."""
-        t = float(stats.t.ppf(0.5 + self.confidence / 2, self.freedom))
-        return t * float(np.sqrt(self.variance * (gradient @ found.inverse @ gradient)))
+        t = float(stats.t.ppf(0.5 + self.confidence / 2, self.n_freedom))
+        return t * self.residual_fraction * float(np.sqrt(gradient @ found.covariance @ gradient))
 
     def ends(self, name: str, value: float, gradient: Floats, found: Fit) -> dict[str, object]:
         """A quantity with its interval."""
@@ -158,20 +160,22 @@ class _Curve:
 
     def _line(self, error: _Error) -> dict[str, object]:
         found = self.fits[LINEAR]
-        a, b = found.parameters
+        a, b = found.coefficients
         slope = error.ends("linear_slope_energy_j_per_prompt", b, np.array([0.0, 1.0]), found)
         return {"linear_fixed_energy_j_per_prompt": a} | slope
 
     def _square(self, error: _Error) -> dict[str, object]:
         found = self.fits[QUADRATIC]
-        a, b, c = found.parameters
+        a, b, c = found.coefficients
         square = error.ends("quadratic_square_energy_j_per_prompt", c, np.array([0.0, 0.0, 1.0]), found)
-        deviation = float(np.sqrt(error.variance * found.inverse[2, 2]))
+        deviation = error.residual_fraction * float(np.sqrt(found.covariance[2, 2]))
         row = square | {
             "quadratic_fixed_energy_j_per_prompt": a,
             "quadratic_slope_energy_j_per_prompt": b,
-            "quadratic_p_value": 2 * float(stats.t.sf(abs(c) / deviation, error.freedom)) if deviation > 0 else np.nan,
-            "n_freedom": error.freedom,
+            "quadratic_p_value": 2 * float(stats.t.sf(abs(c) / deviation, error.n_freedom))
+            if deviation > 0
+            else np.nan,
+            "n_freedom": error.n_freedom,
         }
         for name, at in (
             ("square_part_fraction", self.lengths[-1]),
@@ -186,7 +190,7 @@ class _Curve:
 
     def _power(self, error: _Error) -> dict[str, object]:
         found = self.fits[POWER]
-        log_k, p = found.parameters
+        log_k, p = found.coefficients
         exponent = error.ends("power_elasticity_ratio", p, np.array([0.0, 1.0]), found)
         return {"power_thousand_energy_j_per_prompt": float(np.exp(log_k))} | exponent
 

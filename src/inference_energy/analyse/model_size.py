@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,19 +14,16 @@ from scipy import optimize, stats
 from inference_energy.models.curves import aicc
 from inference_energy.models.sizes import (
     AICC,
-    AT_A_BILLION,
-    CONSTANT,
-    EXPONENT,
     EXPONENTIAL,
     EXPONENTIAL_OVER,
     FEWEST_JOULES,
+    LAWS,
     LEFT_OUT,
     LINEAR,
+    NUMBERS,
     ONE_GPU,
-    PER_TEN_BILLION,
     POWER,
     R2,
-    SLOPE,
 )
 from inference_energy.resample import Bootstrap
 from inference_energy.tables import above_zero, conform
@@ -38,33 +35,6 @@ N_MODELS_MIN = 5  # two parameters and their variance leave AICc something to co
 _BILLION = 1e9
 _ENERGY = "energy_j_per_output_token"
 _LENGTHS = ["n_input_tokens", "n_output_tokens"]
-
-
-@dataclass(frozen=True)
-class _Law:
-    """Energy of `sizes` (billions of parameters) by two numbers, and what each is called."""
-
-    energy: Callable[[Floats, float, float], Floats]
-    start: Callable[[Floats, Floats], tuple[float, float]]
-    names: tuple[str, str]
-    scale: float = 1.0  # the second number is told as the exponential of so many of it; 1: as it is
-
-
-def _line(sizes: Floats, energies: Floats) -> tuple[float, float]:
-    found = stats.linregress(sizes, energies)
-    return max(found.intercept, energies.min() / 100), max(found.slope, energies.min() / sizes.max() / 100)
-
-
-def _of_logs(sizes: Floats, energies: Floats) -> tuple[float, float]:
-    found = stats.linregress(sizes, np.log(energies))
-    return float(np.exp(found.intercept)), max(found.slope, 1e-6)
-
-
-LAWS = {
-    LINEAR: _Law(lambda n, a, b: a + b * n, _line, (CONSTANT, SLOPE)),
-    POWER: _Law(lambda n, a, b: a * n**b, lambda n, e: _of_logs(np.log(n), e), (AT_A_BILLION, EXPONENT)),
-    EXPONENTIAL: _Law(lambda n, a, b: a * np.exp(b * n), _of_logs, (CONSTANT, PER_TEN_BILLION), scale=10.0),
-}
 
 
 @dataclass(frozen=True)
@@ -98,7 +68,7 @@ def model_size(
 ) -> ModelSize:
     r"""Fit three laws of energy per output token *e* (J) against a model's billions of parameters *N*.
 
-    ``linear`` :math:`e = a + b N`, ``power`` :math:`e = a N^b`, ``exponential`` :math:`e = a \exp(b N)`, each by
+    ``linear`` :math:`e = a + b N`, ``power`` :math:`e = a N^b`, ``exponential`` :math:`e = a\, b^{N / 10}`, each by
     least squares of :math:`\log e` with *a* and *b* above 0, since errors are about proportional to energies that span
     decades. A point is a model: the geometric mean over its repetitions. Once for models on one GPU each, and once for
     each on the number of GPUs on which its token takes least, so that models too large for one GPU count. With answers
@@ -152,7 +122,7 @@ def model_size(
             chosen = chosen.assign(size=sizes).sort_values("size")
             about = dict(zip(_LENGTHS, lengths, strict=True)) | {"gpus": gpus}
             about |= {"n_models": len(chosen), "n_runs": chosen["n_runs"].sum()}
-            rows += [about | row for row in _laws(chosen, bootstrap)]
+            rows += [about | row for row in _rows(chosen, bootstrap)]
     return ModelSize(pd.DataFrame(rows, columns=MODEL_SIZE.names), confidence)
 
 
@@ -163,36 +133,45 @@ def _points(runs: pd.DataFrame) -> pd.DataFrame:
     return means.assign(energy=np.exp(means["energy"]))
 
 
-def _laws(points: pd.DataFrame, bootstrap: Bootstrap) -> Iterator[dict[str, object]]:
+def _rows(points: pd.DataFrame, bootstrap: Bootstrap) -> Iterator[dict[str, object]]:
     """Rows of all laws through `points`; none with too few of them."""
     if len(points) < N_MODELS_MIN:
         return
     sizes, energies = points["size"].to_numpy(float), points["energy"].to_numpy(float)
-    errors = {name: _left_out(law, sizes, energies) for name, law in LAWS.items()}
-    for name, law in LAWS.items():
-        (a, b), covariance, rss = _fitted(law, sizes, energies)
-        half = stats.t.ppf(0.5 + bootstrap.confidence / 2, len(sizes) - 2) * np.sqrt(np.diag(covariance))
-        yield {"law": name, "quantity": law.names[0]} | _ends(a, half[0])
-        yield {"law": name, "quantity": law.names[1]} | _ends(b, half[1], law.scale)
-        yield {"law": name, "quantity": AICC, "estimate": aicc(rss, len(sizes), 3)}
-        of_models = points["model"]
-        yield {"law": name, "quantity": LEFT_OUT, **bootstrap.geometric(of_models, np.exp(errors[name]))}
-        if name != EXPONENTIAL:
-            apart = np.exp(errors[EXPONENTIAL] - errors[name])
-            yield {"law": name, "quantity": EXPONENTIAL_OVER, **bootstrap.geometric(of_models, apart)}
+    errors = {law: _left_out(law, sizes, energies) for law in LAWS}
+    for law, numbers in NUMBERS.items():
+        found, covariance, rss = _fitted(law, sizes, energies)
+        halves = stats.t.ppf(0.5 + bootstrap.confidence / 2, len(sizes) - 2) * np.sqrt(np.diag(covariance))
+        for quantity, value, half in zip(numbers, found, halves, strict=True):
+            ends = {"estimate_low": max(value - half, 0.0), "estimate_high": value + half}
+            yield {"law": law, "quantity": quantity, "estimate": value, **ends}
+        yield {"law": law, "quantity": AICC, "estimate": aicc(rss, len(sizes), 3)}
+        yield {"law": law, "quantity": LEFT_OUT, **bootstrap.geometric(points["model"], np.exp(errors[law]))}
+        if law != EXPONENTIAL:
+            apart = np.exp(errors[EXPONENTIAL] - errors[law])
+            yield {"law": law, "quantity": EXPONENTIAL_OVER, **bootstrap.geometric(points["model"], apart)}
     correlation = stats.pearsonr(sizes, energies)
     low, high = correlation.confidence_interval(bootstrap.confidence)
     squares = {"estimate": correlation.statistic**2, "estimate_low": max(low, 0.0) ** 2, "estimate_high": high**2}
     yield {"law": LINEAR, "quantity": R2} | squares
 
 
-def _fitted(law: _Law, sizes: Floats, energies: Floats) -> tuple[Floats, Floats, float]:
+def _start(law: str, sizes: Floats, energies: Floats) -> tuple[float, float]:
+    """Numbers to start a fit from: a straight line through energies, or their logarithms, above 0."""
+    if law == LINEAR:
+        line = stats.linregress(sizes, energies)
+        return max(line.intercept, energies.min() / 100), max(line.slope, energies.min() / sizes.max() / 100)
+    line = stats.linregress(np.log(sizes) if law == POWER else sizes / 10, np.log(energies))
+    return float(np.exp(line.intercept)), max(float(line.slope if law == POWER else np.exp(line.slope)), 1e-3)
+
+
+def _fitted(law: str, sizes: Floats, energies: Floats) -> tuple[Floats, Floats, float]:
     """Both numbers, their covariance, and the sum of squared log residuals."""
-    start = law.start(sizes, energies)
+    start = _start(law, sizes, energies)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optimize.OptimizeWarning)  # a perfect fit has no covariance to speak of
         found, covariance = optimize.curve_fit(
-            lambda n, a, b: np.log(law.energy(n, a, b)),
+            lambda n, *numbers: np.log(LAWS[law](n, *numbers)),
             sizes,
             np.log(energies),
             p0=start,
@@ -200,21 +179,14 @@ def _fitted(law: _Law, sizes: Floats, energies: Floats) -> tuple[Floats, Floats,
             x_scale=start,
             xtol=1e-12,
         )
-    return found, covariance, float((np.log(energies / law.energy(sizes, *found)) ** 2).sum())
+    return found, covariance, float((np.log(energies / LAWS[law](sizes, *found)) ** 2).sum())
 
 
-def _left_out(law: _Law, sizes: Floats, energies: Floats) -> Floats:
+def _left_out(law: str, sizes: Floats, energies: Floats) -> Floats:
     """How far each energy lies from what the others foretell: the absolute value of the logarithm of their ratio."""
     errors = np.empty(len(sizes))
     for index in range(len(sizes)):
         rest = np.arange(len(sizes)) != index
         found, _, _ = _fitted(law, sizes[rest], energies[rest])
-        errors[index] = abs(np.log(law.energy(sizes[index : index + 1], *found)[0] / energies[index]))
+        errors[index] = abs(np.log(LAWS[law](sizes[index : index + 1], *found)[0] / energies[index]))
     return errors
-
-
-def _ends(value: float, half: float, scale: float = 1.0) -> dict[str, object]:
-    """An estimate above 0 with its interval, as the exponential of `scale` of it where that is not 1."""
-    three = np.array([value, max(value - half, 0.0), value + half])
-    told = three if scale == 1 else np.exp(scale * three)
-    return dict(zip(("estimate", "estimate_low", "estimate_high"), map(float, told), strict=True))

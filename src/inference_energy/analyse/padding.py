@@ -10,7 +10,7 @@ import pandas as pd
 
 from inference_energy.models.phases import DRAWN, OF_PADDING
 from inference_energy.models.repetitions import paired_ends, pooled
-from inference_energy.pairs import paired
+from inference_energy.pairs import RATIO, paired
 from inference_energy.tables import conform
 from inference_energy.tables.phases import PADDING
 
@@ -80,39 +80,38 @@ def _levels(part: pd.DataFrame, quantity: str, confidence: float) -> Iterator[di
 def _all(part: pd.DataFrame, quantity: str, confidence: float) -> Iterator[dict[str, object]]:
     """Ratios to the smallest batch, to the lowest of the smaller ones, and to the order drawn."""
     drawn = part[part["batch_order"] == DRAWN]
-    means = drawn[quantity].astype(float).map(np.log).groupby(drawn["batch_size"]).mean()
+    batches = drawn["batch_size"]
+    means = drawn[quantity].astype(float).map(np.log).groupby(batches).mean()
     first = means.index.min()
-    yield from _ratios("batch_size", drawn, drawn["batch_size"] == first, str(first), quantity, confidence)
-    for batch in means.index[1:]:
-        lowest = means[means.index < batch].idxmin()
-        two = drawn[drawn["batch_size"].isin([lowest, batch])]
-        yield from _ratios("lowest", two, two["batch_size"] == lowest, str(lowest), quantity, confidence, drawn)
-    yield from _ratios("batch_order", part, part["batch_order"] == DRAWN, DRAWN, quantity, confidence)
+    over_first = _paired(drawn, "batch_size", "batch_size", first, quantity)
+    over_drawn = _paired(part, "batch_order", "batch_order", DRAWN, quantity)
+    lowest = {batch: means[means.index < batch].idxmin() for batch in means.index[1:]}
+    over_lowest = [
+        _paired(drawn[batches.eq(best) | batches.map(lowest).eq(best)], "lowest", "batch_size", best, quantity)
+        for best in sorted(set(lowest.values()))
+    ]
+    every, runs = (
+        pd.concat([over_first, over_drawn]),
+        part[["setting", quantity]],
+    )  # the others' pairs are of the same runs
+    for pairs in (over_first, *over_lowest, over_drawn):
+        for (batch, order), of_setting in pairs.groupby(["batch_size", "batch_order"], sort=True):
+            three, how = paired_ends(of_setting, every, runs, quantity, confidence)
+            yield {
+                "batch_size": batch,
+                "batch_order": order,
+                "factor": of_setting["factor"].iloc[0],
+                "baseline": of_setting["baseline"].iloc[0],
+                **dict(zip(_ENDS, three, strict=True)),
+                "n_settings": 1,
+                "n_pairs": len(of_setting),
+                "n_sitting_pairs": int((of_setting["matched"] == "sitting").sum()),
+                **how,
+            }
 
 
-def _ratios(
-    factor: str,
-    part: pd.DataFrame,
-    is_baseline: pd.Series,
-    baseline: str,
-    quantity: str,
-    confidence: float,
-    runs: pd.DataFrame | None = None,
-) -> Iterator[dict[str, object]]:
-    """A ratio for every setting with a baseline; `runs` are those whose spread is pooled, `part` unless given."""
-    runs = part if runs is None else runs
-    differs = "batch_order" if factor == "batch_order" else "batch_size"
-    every = paired(part, (differs,), is_baseline, quantity)
-    for (batch, order), pairs in every.groupby(["batch_size", "batch_order"], sort=True):
-        three, how = paired_ends(pairs, every, runs, quantity, confidence)
-        yield {
-            "batch_size": batch,
-            "batch_order": order,
-            "factor": factor,
-            "baseline": baseline,
-            **dict(zip(_ENDS, three, strict=True)),
-            "n_settings": 1,
-            "n_pairs": len(pairs),
-            "n_sitting_pairs": int((pairs["matched"] == "sitting").sum()),
-            **how,
-        }
+def _paired(part: pd.DataFrame, factor: str, differs: str, baseline: object, quantity: str) -> pd.DataFrame:
+    """Runs over their baseline; a setting is named with the factor, since it has a ratio to more than one baseline."""
+    pairs = paired(part, (differs,), part[differs] == baseline, quantity)
+    named = pairs.assign(factor=factor, baseline=str(baseline), setting=factor + " " + pairs["setting"])
+    return named[["factor", "baseline", "setting", "batch_size", "batch_order", RATIO, "n_baseline_runs", "matched"]]

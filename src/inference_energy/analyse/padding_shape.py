@@ -143,8 +143,8 @@ def _shape(first: tuple[float, ...], last: tuple[float, ...], is_u: bool) -> str
     """The curve in a word: by the intervals of its two end slopes."""
     if is_u:
         return "U"
-    if first[2] < 0 and last[2] < 0:
-        return "falls"
+    if first[2] < 0:
+        return "falls" if last[2] < 0 else "levels off"
     if first[1] > 0 and last[1] > 0:
         return "rises"
     return "inverted U" if first[1] > 0 and last[2] < 0 else "undecided"

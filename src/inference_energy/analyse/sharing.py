@@ -48,7 +48,7 @@ def sharing(runs: pd.DataFrame, *, study: str = "sharing", confidence: float, ma
     ``shared over own``
         Of `study`: each run in a shared engine over those equal in all else in an engine of their own, in its own
         sitting where there are any. For a setting the values are its pairs; over all settings they are the settings'
-        means, since pairs of a setting share what is peculiar to it.
+        means, since pairs of a setting share what is peculiar to it; with one cycle there is no interval.
     ``last over first place``
         Of every run in a shared engine: :math:`\log x_{sp} = a_s + b_p + d\,k`, with settings *s*, processes *p* and
         the place *k* of the run in its process, from 0, by least squares. What a setting and what a process (its host,
@@ -99,6 +99,8 @@ def _shared_over_own(pairs: pd.DataFrame, confidence: float, margin_fraction: fl
         yield {"comparison": SHARED_OVER_OWN} | shown | grounds(of_setting) | found
     means = logs.groupby(pairs["setting"]).mean()
     reason = "one setting: no interval over settings" if len(means) == 1 else None
+    if len(set(pairs["cycle"])) == 1:  # what a process has of its own would look like the effect
+        means, reason = pd.Series([means.mean()]), "one cycle, so one shared process: no interval"
     found = _tested(means, confidence, margin_fraction)
     yield {"comparison": SHARED_OVER_OWN, "model": "all"} | grounds(pairs, reason) | found
 

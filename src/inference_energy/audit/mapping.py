@@ -8,7 +8,7 @@ import hashlib
 import io
 import zlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
@@ -197,8 +197,8 @@ def power_limit(mapping: Mapping, hardware: dict[str, HardwareFacts], where: str
 
 def peak_rate(mapping: Mapping, hardware: dict[str, HardwareFacts]) -> float:
     """Peak FLOP/s of one card in the number format of the runs; missing where either is not known."""
-    rates: dict[str, Any] = dict(hardware[mapping.gpu].peak_flop_per_s)
-    return float(rates[mapping.precision].value) if mapping.precision in rates else float("nan")
+    rates = {str(name): float(fact.value) for name, fact in hardware[mapping.gpu].peak_flop_per_s.items()}
+    return rates.get(mapping.precision or "", float("nan"))
 
 
 def read_table(path: Path) -> tuple[pd.DataFrame, str]:

@@ -1,6 +1,13 @@
 """Frames in, figures out: each says its finding, shows its points, and can be read alone."""
 
-from inference_energy.figures import arrivals as arrivals
+from inference_energy.figures import (
+    arrivals as arrivals,
+    engines as engines,
+    lengths as lengths,
+    padding as padding,
+    phases as phases,
+    sizes as sizes,
+)
 from inference_energy.figures.agreement import anchors, interference
 from inference_energy.figures.audit import audit_beside, audit_energy, audit_power
 from inference_energy.figures.batch import batch_fit, batch_ratio, levels_by_batch, ratios

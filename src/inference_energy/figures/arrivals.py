@@ -17,6 +17,7 @@ from inference_energy.figures.style import (
     canvas,
     colours,
     error_bars,
+    key_above,
     label_ends,
     log_axis,
     shapes,
@@ -48,13 +49,14 @@ def lateness(rows: pd.DataFrame, title: str, caption: str) -> Figure:
     for series in [name for name in PATTERNS.values() if (rows["series"] == name).any()]:
         late_ms = np.sort(1e3 * rows.loc[rows["series"] == series, "late_s"].astype(float).to_numpy())
         share = np.arange(1, len(late_ms) + 1) / len(late_ms)
-        axes.step(late_ms.clip(min=1e-3), share, marks[series][1], where="post", color=palette[series], label=series)
-    axes.set_xscale("log")
+        axes.step(late_ms.clip(min=0.01), share, marks[series][1], where="post", color=palette[series], label=series)
+    log_axis(axes.xaxis, [0.01, 10.0])
+    axes.set_xlim(0.01, max(10.0, 1.2e3 * float(rows["late_s"].max())))
     axes.axvline(1.0, color=GREY, linewidth=1)
-    axes.annotate("limit for the median", (1.0, 0.03), (4, 0), textcoords="offset points", fontsize=8, color=GREY)
+    axes.annotate("limit for the median", (1.0, 0.06), (4, 0), textcoords="offset points", fontsize=8, color=GREY)
     axes.axhline(0.5, color=GREY, linewidth=0.6, linestyle=":")
     axes.set(xlabel="Sent after planned arrival (ms)", ylabel="Share of requests", ylim=(0, 1.02))
-    axes.legend(frameon=False, fontsize=8.5, loc="lower right")
+    axes.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
@@ -71,7 +73,10 @@ def energy(curve: pd.DataFrame, runs: pd.DataFrame, title: str, caption: str) ->
     if curve.empty:
         return blank(title)
     figure, grid = canvas(title, caption, height_in=4.2)
-    _against_load(grid[0, 0], curve, runs, ENERGY)
+    ends = _against_load(grid[0, 0], curve, runs, ENERGY)
+    if len(curve) == 1:  # a single point spans no axis
+        grid[0, 0].set_ylim(0.5 * float(curve[ENERGY].iloc[0]), 2 * float(curve[ENERGY].iloc[0]))
+    label_ends(grid[0, 0], ends, gap=0.06)
     grid[0, 0].set_xlabel(LOAD)
     return figure
 
@@ -93,6 +98,9 @@ def latency(curve: pd.DataFrame, runs: pd.DataFrame, title: str, caption: str) -
         axes.axhline(limit, color=COLOURS[6], linewidth=1, linestyle="--")
         axes.annotate("limit", (0.01, limit), (0, 3), xycoords=("axes fraction", "data"), fontsize=8, **_OFFSET)
         axes.set_xlabel("Requests a second", fontsize=9)
+    shown = [name for name in PATTERNS.values() if (curve["series"] == name).any()]
+    palette, marks = colours(PATTERNS.values()), shapes(PATTERNS.values())
+    key_above(grid, {name: palette[name] for name in shown}, marks)
     return figure
 
 
@@ -101,10 +109,12 @@ _OFFSET: dict[str, Any] = {"textcoords": "offset points"}
 
 def _against_load(
     axes: Axes, curve: pd.DataFrame, runs: pd.DataFrame, quantity: str, limit: float | None = None
-) -> None:
+) -> list[tuple[float, float, str, str]]:
+    """Points, means and intervals of one quantity; the last point of every line, with its name and colour."""
     palette, marks = colours(PATTERNS.values()), shapes(PATTERNS.values())
     ends: dict[str, tuple[float, float, str, str]] = {}
-    for (series, limited), points in curve.groupby(["series", "limited"], sort=False):
+    for (named, limited), points in curve.groupby(["series", "limited"], sort=False):
+        series = str(named)
         colour, (marker, line) = palette[series], marks[series]
         points = points.dropna(subset=[quantity]).sort_values("load_requests_per_s")
         if points.empty:
@@ -128,8 +138,8 @@ def _against_load(
     ticks_at(axes.xaxis, curve["load_requests_per_s"].astype(float).round())
     shown = [*curve[quantity].dropna(), *curve[f"{quantity}_low"].dropna(), *curve[f"{quantity}_high"].dropna()]
     log_axis(axes.yaxis, [*shown, *([limit] if limit else [])])
-    label_ends(axes, list(ends.values()), gap=0.06)
     axes.set_ylabel(_label(quantity), fontsize=9)
+    return list(ends.values())
 
 
 def _label(quantity: str) -> str:
@@ -165,7 +175,7 @@ def timelines(rows: pd.DataFrame, title: str, caption: str) -> Figure:
             line = shown[(shown["series"] == series) & (shown["quantity"] == quantity)].sort_values("time_s")
             colour = COLOURS[row]
             axes.plot(line["time_s"].astype(float), line["value"].astype(float), "-", color=colour, linewidth=1)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, max(1.0, 1.08 * float(shown.loc[shown["quantity"] == quantity, "value"].max())))
             if row == 0:
                 axes.set_title(series, fontsize=9.5, loc="left")
             if row == len(panels) - 1:
@@ -193,7 +203,8 @@ def floor(rows: pd.DataFrame, title: str, caption: str) -> Figure:
         ("arithmetic_energy_j_per_prompt", "Arithmetic at peak and power limit (J)"),
     )
     for axes, (name, words) in zip(grid[0], both, strict=True):
-        for series, of_series in rows.groupby("series"):
+        for named, of_series in rows.groupby("series"):
+            series = str(named)
             axes.plot(
                 of_series[name].astype(float),
                 of_series["energy_j_per_prompt"].astype(float),
@@ -202,7 +213,7 @@ def floor(rows: pd.DataFrame, title: str, caption: str) -> Figure:
                 label=series,
                 **POINT,
             )
-        ends = np.array([rows[name].min(), rows[name].max()], dtype=float)
+        ends = np.array([rows[name].min() / 1.5, rows[name].max() * 1.5], dtype=float)
         axes.plot(ends, ends, "-", color=COLOURS[6], linewidth=1)
         axes.annotate("not below", ends[[1, 1]], (-4, -10), fontsize=8, ha="right", color=COLOURS[6], **_OFFSET)
         log_axis(axes.xaxis, rows[name])

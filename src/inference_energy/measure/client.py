@@ -1,8 +1,8 @@
 """An open-loop HTTP client: requests leave at their planned times, whether or not earlier ones were answered.
 
 While requests are under way it only stamps what arrives; what the answers say is read afterwards
-(:mod:`inference_energy.measure.completions`). It is one loop on ``epoll`` and plain sockets, because the energy of
-the client is part of what the meter reads and an asyncio transport costs several times as much per piece.
+(:mod:`inference_energy.measure.completions`). It is one loop on plain sockets: asyncio's waits whole milliseconds and
+sends most requests that much late, for the same processor time (``benchmarks/client_overhead.py``).
 
 References
 ----------
@@ -22,8 +22,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-#: Bytes asked for at a time; the answer to a request is far smaller.
-_PIECE_BYTES = 1 << 18
+#: Bytes asked for at a time: a larger buffer takes longer to make than to fill.
+_PIECE_BYTES = 1 << 14
+_N_DESCRIPTORS = 1 << 16
 _END_OF_HEAD = b"\r\n\r\n"
 _END_OF_CHUNKS = b"\r\n0\r\n\r\n"
 
@@ -93,8 +94,8 @@ class OpenLoopClient:
         self._connections: dict[int, _Connection] = {}
         self._idle: list[_Connection] = []
         self._busy: dict[_Connection, None] = {}  # in the order of sending
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a connection for each request under way
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # a connection for each request under way
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _N_DESCRIPTORS)), hard))
 
     def connect(self, n: int) -> None:
         """Have `n` connections ready, so that a burst need not wait for them."""
@@ -150,6 +151,8 @@ class OpenLoopClient:
             while next_ < n and exchanges[next_].scheduled_s <= (now_s := time.monotonic()):
                 self._send(exchanges[next_])
                 next_ += 1
+            if not self._n_missing:  # all failed as they were sent
+                break
             if poll is not None and poll_s <= now_s:
                 if not polls or polls[-1].ended_s is not None:
                     polls.append(Exchange(now_s, poll))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -77,6 +78,17 @@ class Server:
         """Raise EngineError, or OutOfDeviceMemory, if the server has ended."""
         if self._process is None or self._process.poll() is not None:
             self._raise_ended("while it was needed")
+
+    def require_healthy(self) -> None:
+        """Raise if the server has ended, is about to, or does not answer any more."""
+        answer = get(HOST, self.port, "/health", 10.0)
+        if answer is not None and answer[0] == 200:
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._process is not None:
+                self._process.wait(_END_WITHIN_S)
+        self.require_alive()
+        raise EngineError("server", f"does not answer any more; its last lines: {self.log_end()}", "GET /health: 200")
 
     def log(self) -> str:
         """All that it wrote so far."""

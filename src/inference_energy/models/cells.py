@@ -20,7 +20,7 @@ Cell = tuple[Any, ...]
 Contrast = tuple[Sequence[Cell], Sequence[Cell]]
 
 WITHIN, OVER = "within sittings", "over sittings"
-ONE_CYCLE = "no interval, because nothing was measured twice"
+ONCE = "nothing was measured twice"
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,20 @@ class Cells:
     ----------
     n_runs : dict
         Runs of each cell.
-    levels : ndarray, shape (n_cells,)
+    coefficients : ndarray, shape (n_cells,)
         Log levels, in the order of `n_runs`.
     covariance : ndarray, shape (n_cells, n_cells)
-        Of the levels.
-    freedom : int
+        Of the log levels.
+    n_freedom : int
         Degrees of freedom of the spread between repetitions.
     compared : str
         Whether ratios are within sittings or over sittings.
     """
 
     n_runs: dict[Cell, int]
-    levels: Floats
+    coefficients: Floats
     covariance: Floats
-    freedom: int
+    n_freedom: int
     compared: str
 
     def ratio(self, contrast: Contrast, confidence: float) -> dict[str, object]:
@@ -58,7 +58,7 @@ class Cells:
             "estimate": float(np.exp(value)),
             "estimate_low": float(np.exp(value - half)),
             "estimate_high": float(np.exp(value + half)),
-            "note": None if self.freedom else ONE_CYCLE,
+            "note": None if self.n_freedom else f"no interval, because {ONCE}",
         }
 
     def share(self, part: Contrast, whole: Contrast, confidence: float) -> dict[str, object]:
@@ -70,7 +70,7 @@ class Cells:
         (log_part, log_whole), covariance = self._told([part, whole])
         row = self._row(whole)
         if not abs(log_whole) > self._half(covariance[1, 1], confidence):
-            return row | {"note": "the whole change may be nil" if self.freedom else ONE_CYCLE}
+            return row | {"note": "the whole change may be nil" if self.n_freedom else ONCE}
         gradient = np.array([1.0, -log_part / log_whole]) / log_whole
         half = self._half(gradient @ covariance @ gradient, confidence)
         share = log_part / log_whole
@@ -84,13 +84,13 @@ class Cells:
                 for above, below in contrasts
             ]
         )
-        return weights @ self.levels, weights @ self.covariance @ weights.T
+        return weights @ self.coefficients, weights @ self.covariance @ weights.T
 
     def _half(self, variance: float, confidence: float) -> float:
         """Half the width of a Student interval; missing where nothing was repeated."""
-        if self.freedom == 0:
+        if self.n_freedom == 0:
             return float("nan")
-        return float(stats.t.ppf(0.5 + confidence / 2, self.freedom) * np.sqrt(max(variance, 0.0)))
+        return float(stats.t.ppf(0.5 + confidence / 2, self.n_freedom) * np.sqrt(max(variance, 0.0)))
 
     def _row(self, contrast: Contrast) -> dict[str, object]:
         return {"compared": self.compared, "n_runs": sum(self.n_runs[name] for name in {*contrast[0], *contrast[1]})}
@@ -127,6 +127,6 @@ def cells(runs: pd.DataFrame, names: Sequence[str], quantity: str) -> Cells:
     both, logs = np.hstack([levels, sittings]), np.log(known[quantity].to_numpy(float))
     tied = np.linalg.matrix_rank(both) == both.shape[1] < len(known)
     fit = sm.OLS(logs, both if tied else levels).fit()
-    n, freedom = len(n_runs), int(fit.df_resid)
-    covariance = fit.cov_params()[:n, :n] if freedom else np.full((n, n), np.nan)
-    return Cells(n_runs, fit.params[:n], covariance, freedom, WITHIN if tied else OVER)
+    n, n_freedom = len(n_runs), int(fit.df_resid)
+    covariance = fit.cov_params()[:n, :n] if n_freedom else np.full((n, n), np.nan)
+    return Cells(n_runs, fit.params[:n], covariance, n_freedom, WITHIN if tied else OVER)

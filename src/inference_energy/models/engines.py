@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-TRANSFORMERS, EAGER, GRAPHS = "transformers", "vLLM, eager mode", "vLLM, CUDA graphs"
+TRANSFORMERS, EAGER, GRAPHS = "transformers", "vLLM in eager mode", "vLLM with CUDA graphs"
 ENGINES = (TRANSFORMERS, EAGER, GRAPHS)
-_EXECUTION = {"eager_mode": "eager mode", "graphs": "CUDA graphs"}
+_EXECUTION = {"eager_mode": " in eager mode", "graphs": " with CUDA graphs"}
 _SOFTWARE = {"vllm": "vLLM", "vllm_server": "vLLM's server", "endpoint": "endpoint"}
 
 #: Batch sizes of study `engine`: prompts one by one, and many at once.
@@ -47,7 +47,7 @@ def engine_words(runs: pd.DataFrame) -> pd.Series:
     """The engine of each run as a reader knows it."""
     software = runs["engine"].astype(object).map(lambda name: _SOFTWARE.get(name, name))
     execution = runs["execution"].astype(object).map(_EXECUTION)
-    return software.where(runs["engine"].eq(TRANSFORMERS), software + ", " + execution)
+    return software.where(runs["engine"].eq(TRANSFORMERS), software + execution)
 
 
 def with_components(runs: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,9 @@ from scipy import optimize
 
 Floats = NDArray[np.float64]
 
+#: What table `length_fits` calls curves that are not published ones.
+HERE = "measured here"
+
 LINEAR, QUADRATIC, POWER = "linear", "quadratic", "power"
 #: Each law with its number of parameters.
 LAWS = {LINEAR: 2, QUADRATIC: 3, POWER: 2}
@@ -24,30 +27,30 @@ class Fit:
     ----------
     law : str
         One of :data:`LAWS`.
-    parameters : ndarray, shape (n_parameters,)
+    coefficients : ndarray, shape (n_parameters,)
         Of polynomials a, b and c; of the power law log k and p.
-    inverse : ndarray, shape (n_parameters, n_parameters)
-        Their covariance for residuals of variance 1, of the linearised law.
+    covariance : ndarray, shape (n_parameters, n_parameters)
+        Theirs for residuals of variance 1, of the linearised law.
     residuals : ndarray, shape (n_points,)
         Log energy less the law's.
     """
 
     law: str
-    parameters: Floats
-    inverse: Floats
+    coefficients: Floats
+    covariance: Floats
     residuals: Floats
 
     @property
     def n_freedom(self) -> int:
         """Points less parameters."""
-        return len(self.residuals) - len(self.parameters)
+        return len(self.residuals) - len(self.coefficients)
 
     def energy(self, x: Floats) -> Floats:
         """The law at `x`."""
         if self.law == POWER:
-            found: Floats = np.exp(self.parameters[0] + self.parameters[1] * np.log(x))
+            found: Floats = np.exp(self.coefficients[0] + self.coefficients[1] * np.log(x))
         else:
-            found = np.asarray(np.polynomial.polynomial.polyval(x, self.parameters), dtype=float)
+            found = np.asarray(np.polynomial.polynomial.polyval(x, self.coefficients), dtype=float)
         return found
 
 
@@ -64,7 +67,7 @@ def fit(law: str, x: Floats, log_energy: Floats) -> Fit:
     if law == POWER:
         design = np.column_stack([np.ones_like(x), np.log(x)])
         found = np.linalg.lstsq(design, log_energy, rcond=None)[0]
-        return Fit(law, found, _inverse(design), log_energy - design @ found)
+        return Fit(law, found, _covariance(design), log_energy - design @ found)
     design = np.vander(x, LAWS[law], increasing=True)
     relative = design / np.exp(log_energy)[:, None]
     start = np.linalg.lstsq(relative, np.ones_like(x), rcond=None)[0]  # of relative residuals: close by
@@ -79,8 +82,8 @@ def fit(law: str, x: Floats, log_energy: Floats) -> Fit:
         xtol=1e-14,
         gtol=1e-14,
     )
-    return Fit(law, solved.x, _inverse(design / (design @ solved.x)[:, None]), -solved.fun)
+    return Fit(law, solved.x, _covariance(design / (design @ solved.x)[:, None]), -solved.fun)
 
 
-def _inverse(jacobian: Floats) -> Floats:
+def _covariance(jacobian: Floats) -> Floats:
     return np.asarray(np.linalg.pinv(jacobian.T @ jacobian), dtype=float)

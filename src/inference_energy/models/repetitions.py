@@ -12,8 +12,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from inference_energy.resample import by_setting
-
 FREEDOM_MIN = 4  # with fewer the spread itself is hardly known
 
 
@@ -31,7 +29,7 @@ class Spread:
 
     def half(self, share: float, confidence: float) -> float:
         """Half of the interval of a mean whose variance is `share` of one repetition's."""
-        return float(stats.t.ppf(0.5 + confidence / 2, self.n_freedom)) * self.cv * share**0.5
+        return float(stats.t.ppf(0.5 + confidence / 2, self.n_freedom)) * self.cv * float(np.sqrt(share))
 
     def ends(self, mean: float, n: int, confidence: float) -> tuple[float, float, float]:
         """Geometric mean of `n` repetitions from the mean of their logarithms, with its interval if there is one."""
@@ -46,11 +44,9 @@ class Spread:
 def pooled(runs: pd.DataFrame, name: str) -> Spread:
     """Spread of log `name` between the runs of a setting, pooled over the settings of `runs`; missing values aside."""
     known = runs[runs[name].notna()]
-    if known.empty:
-        return Spread(np.nan, 0)
-    matrix = by_setting(known["setting"], np.log(known[name].astype(float)))
-    freedom = int(np.isfinite(matrix).sum() - len(matrix))
-    squares = np.nansum((matrix - np.nanmean(matrix, axis=1, keepdims=True)) ** 2)
+    logs = known.assign(log=np.log(known[name].astype(float)))
+    freedom = len(known) - known["setting"].nunique()
+    squares = float(((logs["log"] - logs.groupby("setting")["log"].transform("mean")) ** 2).sum())
     return Spread(float(np.sqrt(squares / freedom)) if freedom else np.nan, freedom)
 
 
@@ -86,4 +82,5 @@ def paired_ends(
             spread, how, share = near, "t within sittings", 1 / n
     half = spread.half(share, confidence) if spread.known else np.nan
     ends = float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half))
-    return ends, {"interval_by": how} | ({} if spread.known else {"note": spread.why_none()})
+    made: dict[str, object] = {"interval_by": how}
+    return ends, made if spread.known else made | {"note": spread.why_none()}

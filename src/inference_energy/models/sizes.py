@@ -1,6 +1,13 @@
-"""Names of results on the size of models, numbers and machines."""
+"""Names of results on the size of models, numbers and machines, and laws of energy against size."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 ONE_GPU, FEWEST_JOULES = "one_gpu", "fewest_joules"
 LINEAR, POWER, EXPONENTIAL = "linear", "power", "exponential"
@@ -10,6 +17,14 @@ SLOPE = "energy_slope_j_per_output_token_and_billion_parameters"
 AT_A_BILLION = "energy_at_a_billion_parameters_j_per_output_token"
 EXPONENT = "exponent"
 PER_TEN_BILLION = "energy_ratio_per_ten_billion_parameters"
+#: Energy of models of so many billions of parameters, by each law's two numbers, and what these are called.
+LAWS: dict[str, Callable[[Floats, float, float], Floats]] = {
+    LINEAR: lambda sizes, constant, slope: constant + slope * sizes,
+    POWER: lambda sizes, at_a_billion, exponent: at_a_billion * sizes**exponent,
+    EXPONENTIAL: lambda sizes, constant, per_ten: constant * per_ten ** (sizes / 10),
+}
+NUMBERS = {LINEAR: (CONSTANT, SLOPE), POWER: (AT_A_BILLION, EXPONENT), EXPONENTIAL: (CONSTANT, PER_TEN_BILLION)}
+
 AICC = "aicc"
 LEFT_OUT = "left_out_error_fold"
 EXPONENTIAL_OVER = "exponential_left_out_error_over_this_ratio"

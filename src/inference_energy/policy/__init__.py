@@ -1,6 +1,16 @@
 """Every sentence with a number in it: findings for titles, paragraphs for pages, joules made policy."""
 
-from inference_energy.policy import arrivals as arrivals, floors as floors
+from inference_energy.policy import (
+    arrivals as arrivals,
+    engine_start as engine_start,
+    engines as engines,
+    floors as floors,
+    framework as framework,
+    lengths as lengths,
+    padding as padding,
+    phases as phases,
+    sizes as sizes,
+)
 from inference_energy.policy.agreement import anchor_rows, anchors, interference, interference_rows
 from inference_energy.policy.answers import answer
 from inference_energy.policy.audit import (

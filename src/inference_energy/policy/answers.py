@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from inference_energy.models.traffic import ALL, OVER_NONE
-from inference_energy.policy import arrivals
+from inference_energy.policy import arrivals, engines, lengths, phases
 from inference_energy.policy.agreement import anchor_rows
 from inference_energy.policy.audit import Published, audit_counting
 from inference_energy.policy.audit_beside import audit_own
@@ -205,5 +205,8 @@ _ANSWERS: dict[str, Callable[[Evidence], Finding]] = {
     "10_throughput": _throughput,
     "11_scenarios": _scenarios,
     "12_claims": _claims,
+    "15_engine": engines.answer,
+    "16_phases": phases.answer,
     "17_serving": arrivals.answer,
+    "18_lengths": lengths.answer,
 }

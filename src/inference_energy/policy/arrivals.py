@@ -51,7 +51,8 @@ def answer(evidence: Evidence) -> Finding:
 
 def _spans(evidence: Evidence, row: pd.Series) -> str:
     ratio = estimate(row, RATIO, "×", evidence.assumptions.confidence)
-    return f"A request with {row['level']} takes {ratio} the energy of a request with {row['baseline']}."
+    dearest, cheapest = row["level"], row["baseline"]
+    return f"A request takes {ratio} as much energy at its dearest ({dearest}) as at its cheapest ({cheapest})."
 
 
 def _at_one_rate(evidence: Evidence) -> str:
@@ -131,11 +132,15 @@ def energy(evidence: Evidence) -> Finding:
     if points.empty:
         return not_measured(WHAT)
     open_points = points[points["kv_cache_tokens"].isna()]
+    open_points = open_points if len(open_points) else points
     most, least = (row_with(open_points, ENERGY, largest) for largest in (True, False))
+    if len(open_points) < 2:
+        return Finding(f"A request takes {quantity(least[ENERGY], 'J')} ({arrival_words(least)}).")
     confidence = evidence.assumptions.confidence
     title = (
-        f"A request takes {quantity(least[ENERGY], 'J')} with {arrival_words(least)} and {quantity(most[ENERGY], 'J')}"
-        f" with {arrival_words(most)}: the more requests are under way together, the less each takes."
+        f"A request takes {quantity(least[ENERGY], 'J')} at its cheapest ({arrival_words(least)}) and"
+        f" {quantity(most[ENERGY], 'J')} at its dearest ({arrival_words(most)}): the more requests are under way"
+        " together, the less each takes."
     )
     ratios = evidence.arrival_ratio
     lines = []
@@ -158,7 +163,8 @@ def energy(evidence: Evidence) -> Finding:
 def _more_together(points: pd.DataFrame, title: str) -> str:
     """`title`, whose last clause stays only where fewer joules really go with more sequences."""
     both = points.dropna(subset=["n_running_mean", ENERGY])
-    falls = len(both) > 2 and both["n_running_mean"].corr(both[ENERGY], method="spearman") < -0.5
+    varies = both["n_running_mean"].nunique() > 2
+    falls = varies and both["n_running_mean"].corr(both[ENERGY], method="spearman") < -0.5
     return title if falls else f"{title.partition(':')[0]}."
 
 
@@ -178,7 +184,7 @@ def latency(evidence: Evidence) -> Finding:
     row = row_with(best, ENERGY, largest=False)
     everyone = "every pattern and rate" if len(within) == len(points) else f"{len(within)} of {len(points)} settings"
     return Finding(
-        f"Within the limits on latency, {arrival_words(row)} takes least: {quantity(row[ENERGY], 'J')} a request.",
+        f"Least energy within the limits on latency: {quantity(row[ENERGY], 'J')} a request ({arrival_words(row)}).",
         f"The limits: {limit}; {everyone} of those measured keep to them. There the 95th percentiles are"
         f" {quantity(row[TTFT], 's')} to the first token and {quantity(row[ITL], 's')} between tokens."
         + _broken(points[~points["meets_limits"]]),
@@ -211,7 +217,7 @@ def timelines(evidence: Evidence) -> pd.DataFrame:
     runs = runs[runs["kv_cache_tokens"].isna() & runs["arrival"].isin(["burst", "fixed", "poisson"])]
     rates = runs.groupby("arrival_requests_per_s")["arrival"].nunique()
     both = rates[rates == rates.max()].index
-    rate = both[len(both) // 2] if len(both) else None
+    rate = float(both[len(both) // 2]) if len(both) else float("nan")
     shown = runs[runs["arrival"].eq("burst") | runs["arrival_requests_per_s"].eq(rate).fillna(value=False)]
     parts = []
     for _, run in shown.sort_values("cycle").drop_duplicates("arrival").iterrows():
@@ -235,6 +241,11 @@ def meanwhile(evidence: Evidence) -> Finding:
     if points.empty:
         return not_measured("sequences that a server runs over time (study arrival)")
     most, least = (row_with(points, "n_running_mean", largest) for largest in (True, False))
+    if most["n_running_mean"] == least["n_running_mean"]:
+        return Finding(
+            f"{number(most['n_running_mean'], 2)} sequences run together on average, at"
+            f" {quantity(most['power_mean_w'], 'W')}."
+        )
     return Finding(
         f"From {number(least['n_running_mean'], 2)} ({arrival_words(least)}) to {number(most['n_running_mean'], 2)}"
         f" sequences ({arrival_words(most)}) run together on average; power goes from"
@@ -330,17 +341,16 @@ def in_plain_words(evidence: Evidence) -> Finding:
         )
     best = evidence.arrival_curve[evidence.arrival_curve["best"]]
     promise = "".join(
-        f" Of what was measured, {arrival_words(one)} takes least while readers wait at most"
-        f" {quantity(one['time_to_first_token_max_s'], 's')} for the first word in 95 of 100 cases:"
-        f" {quantity(one[ENERGY], 'J')} a request."
+        f" While 95 of 100 readers wait at most {quantity(one['time_to_first_token_max_s'], 's')} for the first word,"
+        f" the least measured is {quantity(one[ENERGY], 'J')} a request ({arrival_words(one)})."
         for _, one in best.iterrows()
     )
     return Finding(
-        f"The same request to the same server takes {estimate(row, RATIO, '×', confidence)} the electricity when"
-        f" requests come as {row['level']} than as {row['baseline']}.",
+        f"The same request to the same server takes {estimate(row, RATIO, '×', confidence)} as much electricity at its"
+        f" dearest ({row['level']}) as at its cheapest ({row['baseline']}).",
         "A server answers requests together and draws power while it waits for the next. A busy one shares each step"
         f" among many requests; in a quiet one a request bears it alone.{pattern}{promise} So electricity per request"
         " is a property of a service and its traffic, not of a model alone: a disclosure must say at which load it was"
-        " measured. The model has random weights and each answer's length was drawn beforehand, so this holds for the work and says nothing of"
-        " what real people ask.",
+        " measured. The model has random weights and each answer's length was drawn beforehand, so this holds for the"
+        " work and says nothing of what real people ask.",
     )

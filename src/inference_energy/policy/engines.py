@@ -46,6 +46,11 @@ from inference_energy.policy.wording import (
 WHAT = "transformers beside vLLM (there is no study named engine)"
 #: SOURCE: resources/published/wetzel_serving_engine.csv. LLaMA 3 8B has the shape of Llama 3.1 8B.
 PUBLISHED_MODEL = "llama-3.1-8b"
+_THAT = {
+    "equivalent": "equivalent to that",
+    "different": "different from that",
+    "undecided": "not yet shown to be equivalent to that, or different from it,",
+}
 _RATIO_WORDS = {
     TOTAL: "energy per output token, with CodeCarbon's CPU and RAM",
     ENERGY: "energy per output token, GPU alone",
@@ -69,18 +74,39 @@ def _ratios(evidence: Evidence, engine: str, baseline: str, name: str = ENERGY) 
 def same_batch_rows(evidence: Evidence, engine: str = TRANSFORMERS, baseline: str = GRAPHS) -> pd.DataFrame:
     """Energy of `engine` over that of `baseline` at the same batch, each model and all, in order of batch."""
     rows = _ratios(evidence, engine, baseline)
-    rows = rows[rows["batch_size"].eq(rows["baseline_batch_size"]).fillna(False)]
-    order = rows["model"].eq("all").rename("last")
-    return rows.assign(last=order).sort_values(["batch_size", "last", "estimate"]).drop(columns="last")
+    return _all_last(rows[rows["batch_size"].eq(rows["baseline_batch_size"]).fillna(False)])
 
 
-def one_by_one_rows(evidence: Evidence) -> pd.DataFrame:
-    """Energy of transformers one by one over that of vLLM with many prompts at once."""
+def _all_last(rows: pd.DataFrame) -> pd.DataFrame:
+    """In order of batch and estimate, all models after single ones."""
+    order = ["batch_size", "last", "estimate"]
+    return rows.assign(last=rows["model"].eq("all")).sort_values(order).drop(columns="last")
+
+
+def ratio_rows(evidence: Evidence) -> pd.DataFrame:
+    """Transformers over vLLM with graphs: at the same batch, then one by one over many at once."""
     rows = _ratios(evidence, TRANSFORMERS, GRAPHS)
-    return rows[rows["batch_size"].eq(ONE) & rows["baseline_batch_size"].eq(MANY)].sort_values("estimate")
+    apart = rows[rows["batch_size"].eq(ONE) & rows["baseline_batch_size"].eq(MANY)]
+    return pd.concat([same_batch_rows(evidence), _all_last(apart)], ignore_index=True)
 
 
-def pair_points(evidence: Evidence, engine: str, baseline: str) -> pd.DataFrame:
+def graphs_rows(evidence: Evidence) -> pd.DataFrame:
+    """Eager mode over graphs."""
+    return same_batch_rows(evidence, EAGER, GRAPHS)
+
+
+def graphs_points(evidence: Evidence) -> pd.DataFrame:
+    """Single cycles behind :func:`graphs_rows`."""
+    return pair_points(evidence, EAGER)
+
+
+def published_fold(evidence: Evidence) -> float:
+    """What the published study states of all energy, transformers over vLLM; missing without a comparison."""
+    rows = _ratios(evidence, TRANSFORMERS, GRAPHS, TOTAL)["published_ratio"].dropna()
+    return float(rows.iloc[0]) if len(rows) else float("nan")
+
+
+def pair_points(evidence: Evidence, engine: str = TRANSFORMERS, baseline: str = GRAPHS) -> pd.DataFrame:
     """Ratios of single cycles: model, both batch sizes, cycle, ``estimate``; the same batch, and one over many."""
     runs = engine_runs(evidence)[["model", "batch_size", "cycle", "words", ENERGY]]
     both = runs[runs["words"] == engine].merge(
@@ -105,10 +131,11 @@ def _folds(rows: pd.DataFrame) -> str:
     return " to ".join(ends)
 
 
-def _by_batch(rows: pd.DataFrame) -> str:
-    """``2.0× to 4.0× with one prompt at a time and 1.8× to 3.0× with 64 prompts at once``."""
-    single = rows[rows["model"] != "all"]
-    return listed([f"{_folds(part)} with {prompts_words(batch)}" for batch, part in single.groupby("batch_size")])
+def _by_batch(rows: pd.DataFrame, of_what: str) -> str:
+    """``2.0× to 4.0× of_what for one prompt at a time, 1.8× to 3.0× for 64 prompts at once``."""
+    groups = rows[rows["model"] != "all"].groupby("batch_size")
+    first, *others = [(_folds(part), prompts_words(batch)) for batch, part in groups]
+    return ", ".join([f"{first[0]} {of_what} for {first[1]}", *(f"{folds} for {words}" for folds, words in others)])
 
 
 def answer(evidence: Evidence) -> Finding:
@@ -132,7 +159,7 @@ def same_batch(evidence: Evidence) -> Finding:
         for _, row in rows_with(same_batch_rows(evidence, TRANSFORMERS, name), model="all").iterrows()
     ]
     return Finding(
-        f"In transformers a token took {_by_batch(rows)} of the energy that it took in {baseline}.",
+        f"Transformers took {_by_batch(rows, f'the energy per token of {baseline}')}.",
         "The same prompts, answers, number format and number of prompts at once; only the software differs. Geometric"
         f" means over models: {bullets(points)}",
     )
@@ -140,20 +167,22 @@ def same_batch(evidence: Evidence) -> Finding:
 
 def published(evidence: Evidence) -> Finding:
     """The published fold between a lower and an upper reading."""
-    lower, upper, model = _readings(evidence, TOTAL)
-    if lower is None or upper is None:
+    lower, upper, model = _readings(evidence, ENERGY)
+    value = published_fold(evidence)
+    if lower is None or upper is None or not known(value):
         return not_measured("what the published fold of transformers over vLLM is about")
-    value, low, high = lower["published_ratio"], lower["estimate"], upper["estimate"]
+    low, high = lower["estimate"], upper["estimate"]
     place = "lies between" if low <= value <= high else "lies below" if value < low else "lies above"
     confidence = evidence.assumptions.confidence
     return Finding(
-        f"The published {fold(value)} {place} like for like ({said(lower, '×', confidence)}, both with"
-        f" {prompts_words(MANY)}) and transformers one by one over vLLM with {prompts_words(MANY)} ({fold(high)};"
-        f" {model}).",
-        "The published study ran transformers in small batches and let vLLM schedule its requests, so that its fold"
-        " mixes the engine with the batch. The lower reading is the engine alone, and the one that the claim is judged"
-        " by; the upper one adds all that batching can save. It had four GPUs of another kind, trained weights and"
-        " answers whose length differed between the engines.",
+        f"The published {fold(value)} {place} what the engine alone makes, {fold(low)} with {prompts_words(MANY)} in"
+        f" both, and transformers one by one over vLLM with {prompts_words(MANY)}, {fold(high)} ({model}).",
+        f"With intervals: {said(lower, '×', confidence)} and {said(upper, '×', confidence)} of the GPU's energy; the"
+        " published fold counts CPU and RAM besides, as the table does. The published study ran transformers in small"
+        " batches and let vLLM schedule its requests, so that its fold mixes the engine with the batch. The lower"
+        " reading is the engine alone, and the one that the claim is judged by; the upper one adds all that batching"
+        " can save. It had four GPUs of another kind, trained weights and answers whose length differed between the"
+        " engines.",
     )
 
 
@@ -250,9 +279,9 @@ def parts(evidence: Evidence) -> Finding:
     shown = listed([f"{percent(share)} {words}" for words, share in shares.items() if share])
     whole = wide[TRANSFORMERS].sum()
     if saved.sum() <= 0:
-        return Finding(f"With {prompts_words(MANY)} vLLM with CUDA graphs saves nothing over transformers ({model}).")
+        return Finding(f"With {prompts_words(MANY)} {GRAPHS} saves nothing over transformers ({model}).")
     return Finding(
-        f"With {prompts_words(MANY)} {GRAPHS} save {quantity(saved.sum(), 'J')} of the {quantity(whole, 'J')} that a"
+        f"With {prompts_words(MANY)} {GRAPHS} saves {quantity(saved.sum(), 'J')} of the {quantity(whole, 'J')} that a"
         f" token takes in transformers ({model}): {shown}.",
         "The GPU's energy is measured, and split at the idle power it had before the model was loaded; what is drawn"
         " whatever is done goes with time alone. CPU and RAM are CodeCarbon's estimates for the whole machine, of which"
@@ -277,7 +306,7 @@ def _idle_gpus(evidence: Evidence) -> str:
 
 def graphs(evidence: Evidence) -> Finding:
     """What CUDA graphs and compiled code save."""
-    rows = same_batch_rows(evidence, EAGER, GRAPHS)
+    rows = graphs_rows(evidence)
     if rows.empty:
         return not_measured("vLLM with and without CUDA graphs")
     confidence = evidence.assumptions.confidence
@@ -287,7 +316,7 @@ def graphs(evidence: Evidence) -> Finding:
         for _, row in rows.iterrows()
     ]
     return Finding(
-        f"Without CUDA graphs vLLM took {_by_batch(rows)} of the energy that it took with them.",
+        f"vLLM in eager mode took {_by_batch(rows, 'the energy per token that it took with CUDA graphs')}.",
         "Graphs launch a whole step at once, so that the GPU does not wait for the CPU to launch kernel after kernel;"
         f" vLLM compiles its code for them. Eager mode over graphs: {bullets(points)}",
     )
@@ -305,6 +334,16 @@ def sharing_rows(evidence: Evidence) -> pd.DataFrame:
     return rows.assign(label=single.where(rows["batch_size"].notna(), every)).reset_index(drop=True)
 
 
+def sharing_points(evidence: Evidence) -> pd.DataFrame:
+    """Shared over own engine in single cycles: model, batch_size, cycle, ``estimate``."""
+    runs = runs_of(evidence, "sharing")
+    keys = ["model", "batch_size", "cycle"]
+    wide = runs.pivot_table(index=keys, columns="engine_process", values=ENERGY).reset_index()
+    if not {"own", "shared"} <= set(wide.columns):
+        return pd.DataFrame(columns=[*keys, "estimate"])
+    return wide.assign(estimate=wide["shared"] / wide["own"]).dropna(subset=["estimate"])
+
+
 def sharing(evidence: Evidence) -> Finding:
     """Whether runs in a shared engine agree with the same in engines of their own."""
     rows = sharing_rows(evidence)
@@ -315,11 +354,8 @@ def sharing(evidence: Evidence) -> Finding:
     single = rows_with(rows, comparison=SHARED_OVER_OWN)
     counts = single[single["model"] != "all"]["verdict"].value_counts()
     return Finding(
-        f"A shared engine is {row['verdict']} to one of its own within ± {percent(row['margin_fraction'], 1)} of energy"
-        f" per token: ratio {_precise(row)}."
-        if row["verdict"] != "undecided"
-        else f"Whether a shared engine gives the energy of one of its own within ± {percent(row['margin_fraction'], 1)}"
-        f" is not decided yet: ratio {_precise(row)}.",
+        f"Energy per token in a shared engine is {_THAT[row['verdict']]} in an engine of its own (margin"
+        f" ± {percent(row['margin_fraction'], 1)}): ratio {_precise(row)}.",
         f"Of single settings {listed([f'{n} are {verdict}' for verdict, n in counts.items()])}. Equivalent: the whole"
         f" interval lies within the margin; different: outside; undecided: more cycles are needed. {drift}",
     )
@@ -347,4 +383,3 @@ def _precise(row: pd.Series) -> str:
 
 def _level(evidence: Evidence) -> str:
     return level(evidence.assumptions.confidence)
-

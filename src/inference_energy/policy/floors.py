@@ -45,7 +45,7 @@ def floor(evidence: Evidence) -> Finding:
     nearest, hardest = (row_with(rows, name, largest=False) for name in (OVER_FLOOR, OVER_ARITHMETIC))
     below = pd.concat([impossible, implausible])
     title = (
-        f"All {counted(len(rows), 'serving run')} take more energy than their work must."
+        f"No serving run of {len(rows):,} takes less energy than its work must."
         if below.empty
         else f"{len(impossible)} of {counted(len(rows), 'serving run')} take less energy than physics allows, and"
         f" {len(implausible)} less than is plausible: defects of the measurement."
@@ -85,11 +85,12 @@ def published_floor(audit: Published) -> Finding:
         else ""
     )
     return Finding(
-        f"{int(row['n_failing'])} of {tested} claim more arithmetic per joule than a GPU can do, {worst} {over} times"
+        f"{int(row['n_failing'])} of {tested} claim more arithmetic per joule than a GPU can do; {worst}: {over} times"
         " as much.",
-        f"Counted as published, its requests are {row['worst_found']}; {best}. The count is two FLOP for each weight"
-        " of the layers and each token that passes them, with the mean lengths of the published prompts and answers;"
-        f" it leaves out attention. The median run reaches {percent(row['found_over_expected_median_ratio'])} of that"
-        " rate. Either many requests were not answered, though all are counted, or the energy is of a GPU that rested."
+        f"Counted as published, its arithmetic comes to {row['worst_found']}; {best}. The count is two FLOP for each"
+        " weight of the layers and each token that passes them, with the mean lengths of the published prompts and"
+        " answers; it leaves out attention. The median run reaches"
+        f" {percent(row['found_over_expected_median_ratio'])} of that rate. Either many requests were not answered,"
+        " though all are counted, or the energy is of a GPU that rested."
         f"{overlap} What this campaign measures of fixed gaps stands above.",
     )

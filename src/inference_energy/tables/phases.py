@@ -121,7 +121,7 @@ PADDING_SHAPE = Table(
         ),
         number("inner_p_value", "that no inner batch is below both ends: without a law, Bonferroni over inner batches"),
         number("u_p_value", "the larger of these two; a U shows where both are small"),
-        text("shape", "U, falls, rises, inverted U or undecided: by u_p_value and by the intervals at both ends"),
+        text("shape", "U, falls, levels off (falls, and no rise shows), rises, inverted U or undecided"),
         text("note", "why it cannot be fitted; missing where it can"),
     ),
 )

@@ -128,7 +128,10 @@ class ServedEngine:
         raise NotImplementedError
 
     def require_alive(self) -> None:
-        """Raise EngineError if the server is gone and that can be known."""
+        """Raise what ended the server if it has ended and that can be known; asked whenever a connection fails."""
+
+    def require_healthy(self) -> None:
+        """Raise also if it is about to end or does not answer any more; asked after a pass with such failures."""
 
     def _reach(self, host: str, port: int) -> None:
         self._host, self._port = host, port
@@ -159,7 +162,8 @@ class ServedEngine:
             self._client.connect(len(payloads))
         poll = http_request("GET", "/metrics", self.name, key=self.key) if measured else None
         done = self._client.run(payloads, planned, poll, POLL_PERIOD_S)
-        self.require_alive()
+        if any(exchange.failure is not None for exchange in done.exchanges):
+            self.require_healthy()
         n_input = [len(ids) for ids in self._prompts[: len(payloads)]]
         requests = requests_of(done, n_input, n_asked)
         if "ok" not in requests.outcome:

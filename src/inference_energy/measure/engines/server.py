@@ -174,6 +174,11 @@ class VllmServerEngine(ServedEngine):
         if self._server is not None:
             self._server.require_alive()
 
+    def require_healthy(self) -> None:
+        """Raise what ended the server, or that it does not answer any more."""
+        if self._server is not None:
+            self._server.require_healthy()
+
     def close(self) -> None:
         """End the server and everything that it started."""
         super().close()

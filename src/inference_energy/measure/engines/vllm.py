@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic import ValidationError
 
 from inference_energy.config import ModelFacts, Setting
 from inference_energy.errors import ConfigError, EngineError
@@ -127,7 +128,6 @@ class VllmEngine:
                 use_tqdm_on_load=False,
                 worker_extension_cls="inference_energy.measure.engines.vllm_worker.WorkerExtension",
             )
-            self._llm.collective_rpc("study_end_with", args=(os.getpid(),))
         self._llm.llm_engine.logger_manager = self._queues
         self._note_start(log.text(), imported_s - began_s, time.monotonic() - imported_s)
 
@@ -206,14 +206,13 @@ class VllmEngine:
             return self._llm.generate(prompts, [self._sampling(length) for length in lengths], use_tqdm=False)
 
     def _sampling(self, n_tokens: int) -> Any:
-        """Fixed length: no token ends a sequence."""
+        """Fixed length: no token ends a sequence. Asking for as many at least would mask logits at every step."""
         from vllm import SamplingParams
 
         levels = self._levels
         sampled = levels.decoding != "greedy"
         return SamplingParams(
             max_tokens=n_tokens,
-            min_tokens=n_tokens,
             ignore_eos=True,
             detokenize=False,
             temperature=(levels.sampling_temperature or 1.0) if sampled else 0.0,
@@ -285,5 +284,9 @@ class _failures_said:  # noqa: N801 - reads as a context
         words = vllm_model.out_of_memory(f"{type(error).__name__}: {error}\n{log}")
         if words is not None:
             raise OutOfDeviceMemory(words) from error
+        if isinstance(error, ValidationError):
+            raise ConfigError("engine 'vllm'", "; ".join(each["msg"] for each in error.errors())) from error
+        if isinstance(error, TypeError):
+            raise ConfigError("engine 'vllm'", str(error), "options that this version of vLLM knows") from error
         reason = f"{type(error).__name__}: {error}"
         raise EngineError("engine 'vllm'", f"{reason}. {vllm_model.last_words(log)}") from error

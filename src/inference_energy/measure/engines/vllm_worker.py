@@ -1,12 +1,13 @@
 """What runs inside vLLM's workers: weights drawn at random, and answers about the GPU.
 
 vLLM imports this module by its name, in every process that holds a part of the model (``worker_extension_cls``), and
-that import registers how weights are drawn.
+that import registers how weights are drawn, and lets a worker end with the process that started it.
 """
 
 from __future__ import annotations
 
-import os
+import multiprocessing
+import sys
 from typing import Any
 
 from inference_energy.measure.lifeline import end_with
@@ -104,11 +105,6 @@ class WorkerExtension:
 
     vllm_config: Any
 
-    def study_end_with(self, measuring_process: int) -> None:
-        """End when the measuring process ends, even if it is killed in the midst of a collective."""
-        if os.getpid() != measuring_process:
-            end_with(measuring_process)
-
     def study_device_uuid(self) -> str | None:
         """UUID of this worker's GPU; None on a CPU."""
         import torch
@@ -131,4 +127,16 @@ class WorkerExtension:
         return None
 
 
-register_random_loader()
+def end_with_starter() -> None:
+    """Let a worker end with the process that started it, even if that is killed while the workers wait for each other.
+
+    This comes before they look for each other; vLLM watches over workers only once they work.
+    """
+    starter = multiprocessing.parent_process()
+    if starter is not None and starter.pid is not None:
+        end_with(starter.pid)
+
+
+if "vllm" in sys.modules:  # not where a test imports every module there is
+    register_random_loader()
+    end_with_starter()
