@@ -164,7 +164,8 @@ class Endpoint(Base):
     """A server on this machine that somebody else started: the engine `endpoint` sends it requests."""
 
     url: str = Field(
-        pattern=r"^http://[^/:]+:\d+$", description="such as http://127.0.0.1:8080; its meter is read here, so it runs here"
+        pattern=r"^http://[^/:]+:\d+$",
+        description="such as http://127.0.0.1:8080; its meter is read here, so it runs here",
     )
     served_model: str = Field(description="what the server calls its model")
     dialect: Literal["vllm", "sglang", "tgi", "openai"] = Field(

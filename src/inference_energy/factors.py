@@ -102,7 +102,7 @@ class Setting(Base):
         None, ge=1, description="size of vLLM's KV cache; null: what memory is left for it"
     )
     device_memory_fraction: float | None = Field(
-        None, gt=0, le=1, description="share of a GPU's memory that vLLM may take; null: 0.9, its default"
+        None, gt=0, le=1, description="share of a GPU's memory that vLLM may take; null: 0.9"
     )
     input_length_cv: float = Field(
         0, ge=0, le=2, description="spread of prompt lengths: lognormal with mean n_input_tokens; 0: all are alike"

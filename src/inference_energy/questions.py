@@ -256,9 +256,7 @@ def answered(
     for name, value in keywords.items():
         if value is None:
             raise AnalysisError(f"analyse {question}", f"no {name}", f"a value: --{name.replace('_', '-')}")
-    frames = [
-        of_studies(table(name), asked.studies) if name in RECORD_TABLES else table(name) for name in asked.inputs
-    ]
+    frames = [of_studies(table(name), asked.studies) if name in RECORD_TABLES else table(name) for name in asked.inputs]
     for name in asked.resources:
         if not (resources / name).exists():
             raise AnalysisError(str(resources / name), "missing", "", "Restore it: git checkout resources")

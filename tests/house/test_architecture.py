@@ -45,7 +45,7 @@ ROOMS = {
     "config": _room("errors units validation facts factors", "says what may be asked for, not how it is done"),
     "lengths": _room("config", "lengths of prompts and answers are known before anything is drawn", "numpy scipy"),
     "fraction": _room("errors", "chooses combinations, whatever they are of", "numpy"),
-    "design": _room("errors units validation facts config lengths fraction", "plans without measuring"),
+    "design": _room("errors units validation facts factors config lengths fraction", "plans without measuring"),
     "provenance": _room("errors config", "asked by every room, so it drags nothing along", ""),
     "records": _room("errors units validation facts config", "the contract between measuring and the rest"),
     "qualification": _room("errors records", "the instrument's own record, for measuring and for tables"),

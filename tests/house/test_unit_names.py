@@ -18,7 +18,10 @@ from inference_energy.units import unit_of
 
 #: Numeric fields whose name carries no unit, and why: `module.Class.field`, or a name wherever it stands.
 EXCEPTIONS: dict[str, str] = {
-    "records.Trace.throttle_reasons": "NVML's bit mask: a code, not a quantity",
+    "records.parts.Trace.throttle_reasons": "NVML's bit mask: a code, not a quantity",
+    "records.parts.EngineFacts.options": "options as an engine has them, by its names",
+    "records.parts.SharedProcess.position": "a place among runs: an ordinal",
+    "measure.client.Exchange.pieces": "bytes, with the time at which they came",
     "cycles": "numbers of cycles to ask for: ordinals",
     "portions": "numbers of portions to ask for: ordinals",
     "portion": "number of a portion: an ordinal",
@@ -117,10 +120,10 @@ def test_every_exception_is_needed(exception: str) -> None:
 
 def test_the_walk_finds_what_it_should() -> None:
     for known in (
-        "records.Interval.uncertainty_j",
+        "records.parts.Interval.uncertainty_j",
         "config.Measurement.sample_period_s",
         "measure.meter.Reading.energy_j",
-        "records.Trace.power_instant_w",
+        "records.parts.Trace.power_instant_w",
         "factors.Setting.top_p",
     ):
         assert known in FIELDS

@@ -37,7 +37,7 @@ Lines = dict[str, tuple[str, str]]
 #: Curves of a figure: words for each phase and quantity.
 PROMPTS: Lines = {
     "per token of the prompts": (PREFILL, EFFECTIVE_INPUT),
-    "per token computed, padding and all": (PREFILL, COMPUTED_INPUT),
+    "per token computed": (PREFILL, COMPUTED_INPUT),
 }
 BEST: Lines = {
     "prefill": (PREFILL, EFFECTIVE_INPUT),

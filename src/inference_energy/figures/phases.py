@@ -96,8 +96,8 @@ def formats(rows: pd.DataFrame, title: str, caption: str) -> Figure:
     models = sorted(palette)
     for axes, phase in zip(grid[0], PHASES, strict=True):
         axes.axvline(1, color=GREY, linewidth=1)
-        for (key, n_input), part in cells[cells["phase"] == phase].groupby(["model", "n_input_tokens"]):
-            model, words = str(key), f"{n_input:,} tokens in"
+        for (name, n_input), part in cells[cells["phase"] == phase].groupby(["model", "n_input_tokens"]):
+            model, words = str(name), f"{n_input:,} tokens in"
             aside = apart[words] * 0.6 + 0.32 * (models.index(model) - (len(models) - 1) / 2)
             y = part["precision"].map(labels.index) + aside
             bars = error_bars(part, "estimate")
@@ -135,7 +135,13 @@ def energy_and_time(rows: pd.DataFrame, title: str, caption: str) -> Figure:
     for axes, phase in zip(grid[0], PHASES, strict=True):
         axes.plot(limits, limits, "-", color=GREY, linewidth=1)
         axes.annotate(
-            "same power", (limits[0], limits[0]), (16, 10), textcoords="offset points", fontsize=8, color=GREY
+            "same power",
+            (limits[1], limits[1]),
+            (-14, -22),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color=GREY,
         )
         for _, row in both[both["phase"] == phase].iterrows():
             look = {"color": palette[row["precision"]], "markersize": sizes[row["n_input_tokens"]], "alpha": 0.8}

@@ -155,9 +155,9 @@ def _how(status: int) -> str:
 
 def failed_record(request: Request, run: Run, resolved: ResolvedCampaign, failed: list[Attempt]) -> Record:
     """The result of a run none of whose attempts gave a record: why, and nothing measured."""
-    from inference_energy.measure.devices import describe, find_devices
     from inference_energy.measure.bench import Origin
     from inference_energy.measure.circumstances import provenance_of, software
+    from inference_energy.measure.devices import describe, find_devices
     from inference_energy.measure.sampler import empty_trace
 
     found = find_devices(resolved.campaign.measurement.device)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from inference_energy.measure.completions import requests_warnings
-from inference_energy.records import DeviceCheck, Interval, Requests, RunWarning, Start, Trace
+from inference_energy.records import DeviceCheck, Interval, RunWarning, Start, Trace
 
 #: NVML's reasons for a lower clock that change what is measured: power cap, slow-downs, heat, brake.
 THROTTLE_REASONS = {
@@ -33,7 +32,6 @@ def warnings_of(
     start: Start | None = None,
     checks: Sequence[DeviceCheck] = (),
     alone: bool = False,
-    requests: Requests | None = None,
 ) -> list[RunWarning]:
     """All warnings of a run.
 
@@ -57,8 +55,6 @@ def warnings_of(
         Of every visible GPU.
     alone : bool
         Whether the run was to have the machine to itself.
-    requests : Requests, optional
-        Those that arrived.
     """
     working = list(takes_part) or [lead]
     windows = [interval for interval in intervals if interval.phase == "window"]
@@ -78,8 +74,7 @@ def warnings_of(
         found += [warning.model_copy(update={"detail": warning.detail + which}) for warning in seen]
     for window in windows:
         found += _counter_against_codecarbon(window, working, method)
-    found += _short(windows, trace) + _not_settled(start) + (_neighbours(checks, start) if alone else [])
-    return found + (requests_warnings(requests) if requests else [])
+    return found + _short(windows, trace) + _not_settled(start) + (_neighbours(checks, start) if alone else [])
 
 
 def _counter_against_power(window: Interval, device: int, tolerance_fraction: float, method: str) -> list[RunWarning]:

@@ -27,7 +27,15 @@ from pathlib import Path
 from typing import Any
 
 from inference_energy import provenance
-from inference_energy.errors import EngineError, MeterError, RecordError, SteadyStateError, StudyError, TokenCountError
+from inference_energy.errors import (
+    ConfigError,
+    EngineError,
+    MeterError,
+    RecordError,
+    SteadyStateError,
+    StudyError,
+    TokenCountError,
+)
 from inference_energy.measure.lifeline import end_with
 from inference_energy.measure.session import Request, perform
 from inference_energy.records import write_text_atomically
@@ -293,7 +301,7 @@ class _Parent:
         if engine == "vllm" and engine not in self._imported:
             from inference_energy.measure.engines.vllm import import_everything
 
-            with contextlib.suppress(StudyError):
+            with contextlib.suppress(ConfigError, EngineError):
                 import_everything()
             gc.collect()
             gc.freeze()

@@ -14,6 +14,7 @@ from inference_energy.factors import SCHEDULING_ENGINES
 from inference_energy.measure import circumstances
 from inference_energy.measure.audit import Audited
 from inference_energy.measure.bench import Bench as Bench, Origin as Origin, Progress
+from inference_energy.measure.completions import requests_warnings
 from inference_energy.measure.devices import check_devices
 from inference_energy.measure.engines import Engine, Observations, OutOfDeviceMemory, SchedulingEngine
 from inference_energy.measure.findings import warnings_of
@@ -22,7 +23,7 @@ from inference_energy.measure.rest import wait_until_rested
 from inference_energy.measure.steady import warm_up
 from inference_energy.measure.windows import Plan
 from inference_energy.measure.workload import Prompts
-from inference_energy.records import DeviceCheck, Phase, Record
+from inference_energy.records import DeviceCheck, Interval, Phase, Record, RunWarning, Trace
 
 #: The warm-up that the thesis used, and that the study `warmup` holds against the steady state.
 N_FORWARD_PASSES = 3
@@ -89,10 +90,8 @@ def measure_run(
     if engine is not None and origin.shared is None:
         engine.close()
     zero_s = origin.started_s
-    intervals = recorder.intervals(trace, laps, zero_s)
-    trace = shifted(trace, zero_s)
-    checks = _checks(progress.checks, bench.sampler.checks(), zero_s)
-    seen = seen and seen.shifted(zero_s)
+    intervals, trace = recorder.intervals(trace, laps, zero_s), shifted(trace, zero_s)
+    checks, seen = _checks(progress.checks, bench.sampler.checks(), zero_s), seen and seen.shifted(zero_s)
     return Record(
         schema_version=3,
         identity=circumstances.identity(run, bench, started_at),
@@ -118,18 +117,30 @@ def measure_run(
         memory=circumstances.memory(peaks, bench),
         software=circumstances.software(bench.devices.driver),
         provenance=circumstances.provenance_of(run.levels, resolved, origin),
-        warnings=warnings_of(
-            intervals,
-            trace,
-            bench.lead,
-            resolved.campaign.measurement.counter_power_tolerance_fraction,
-            bench.counter.method,
-            start=progress.start,
-            checks=checks,
-            takes_part=bench.devices.takes_part,
-            alone=run.levels.neighbours == "none",
-            requests=seen.requests if seen else None,
-        ),
+        warnings=_warnings(run, resolved.campaign, bench, progress, intervals, trace, checks)
+        + (requests_warnings(seen.requests) if seen and seen.requests else []),
+    )
+
+
+def _warnings(
+    run: Run,
+    campaign: Campaign,
+    bench: Bench,
+    progress: Progress,
+    intervals: list[Interval],
+    trace: Trace,
+    checks: list[DeviceCheck],
+) -> list[RunWarning]:
+    return warnings_of(
+        intervals,
+        trace,
+        bench.lead,
+        campaign.measurement.counter_power_tolerance_fraction,
+        bench.counter.method,
+        start=progress.start,
+        checks=checks,
+        takes_part=bench.devices.takes_part,
+        alone=run.levels.neighbours == "none",
     )
 
 

@@ -190,11 +190,10 @@ class NvmlSampler:
     def _sample(self, pipe: Connection) -> None:
         devices = self._devices.reopened()
         while pipe.recv() == "start":
-            pipe.send("samples")
             pipe.send(self._samples(devices, pipe))
 
     def _samples(self, devices: DeviceSet, pipe: Connection) -> tuple[list[Any], list[Any], list[DeviceCheck]]:
-        """Fast and slow samples and device checks until something comes through `pipe`."""
+        """Fast and slow samples and device checks until something comes through `pipe`; says so after the first."""
         handles, participates = devices.handles, devices.participates
         clock = SystemClock()
         fast: list[tuple[Any, ...]] = []
@@ -208,6 +207,8 @@ class NvmlSampler:
             if clock.now() >= next_check_s:
                 next_check_s = clock.now() + CHECK_EVERY_S
                 checks.append(check_devices(devices, "during", clock.now(), self._pid))
+            if len(fast) == 1:
+                pipe.send("samples")
             next_s = max(next_s + self._period_s, clock.now())
             if pipe.poll(max(0.0, next_s - clock.now())):
                 pipe.recv()

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from inference_energy import design, provenance, qualification
 from inference_energy.config import Campaign, ResolvedCampaign, read_resolved
 from inference_energy.design import Run
-from inference_energy.errors import MeterError, StudyError
+from inference_energy.errors import EngineError, MeterError, SteadyStateError, TokenCountError
 from inference_energy.factors import SCHEDULING_ENGINES
 from inference_energy.lengths import longest
 from inference_energy.measure import qualify
@@ -202,7 +202,7 @@ class _Measuring:
                 if record.status != "ok":
                     return  # memory ran out: the engine is not what it was
                 position += 1
-        except StudyError as error:
+        except (EngineError, SteadyStateError, TokenCountError) as error:
             if run is first:
                 raise
             print(f"error: {error}", file=sys.stderr)  # noqa: T201

@@ -46,6 +46,12 @@ _QUANTITIES = {
 }
 
 
+def runs_in(evidence: Evidence, phase: str) -> pd.DataFrame:
+    """Runs of the settings that tell of a phase; of decoding those of prefill are a part."""
+    told = evidence.padding_runs[evidence.padding_runs["phase"] == phase]
+    return evidence.ok[evidence.ok["setting"].isin(told["setting"])]
+
+
 def prompts(evidence: Evidence) -> Finding:
     """What padding does to prefill: energy per token of the prompts and per token computed."""
     levels = rows_with(evidence.padding, phase=PREFILL, batch_order=DRAWN)
