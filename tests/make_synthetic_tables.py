@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -21,8 +22,10 @@ from inference_energy.records import Record
 RESOURCES = Path(__file__).resolve().parents[1] / "resources"
 
 
-def all_tables(resolved: ResolvedCampaign, records: list[Record], n_bootstrap: int = 2000) -> dict[str, pd.DataFrame]:
-    """Aggregated and analysed tables of a campaign."""
+def all_tables(
+    resolved: ResolvedCampaign, records: list[Record], n_bootstrap: int = 2000, questions: Iterable[str] = QUESTIONS
+) -> dict[str, pd.DataFrame]:
+    """Aggregated tables of a campaign, and those of `questions`."""
     known = read_hardware(synthetic.REPOSITORY / "config/hardware.yaml")
     found = aggregate(resolved, records, hardware={"SYNTHETIC GPU": known["NVIDIA H200"]})
     statistics = Statistics(
@@ -35,7 +38,7 @@ def all_tables(resolved: ResolvedCampaign, records: list[Record], n_bootstrap: i
         inter_token_latency_max_s=0.1,
         n_planned_runs=len(expand(resolved)),
     )
-    for question in QUESTIONS:
+    for question in questions:
         found[question] = answered(question, found.__getitem__, statistics, RESOURCES)
     return found
 

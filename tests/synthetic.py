@@ -24,6 +24,7 @@ import numpy as np
 
 from inference_energy.config import ResolvedCampaign, Setting, read_campaign, read_models, resolve
 from inference_energy.design import Run, expand
+from inference_energy.factors import SCHEDULING_ENGINES
 from inference_energy.records import Record
 
 REPOSITORY = Path(__file__).parents[1]
@@ -32,7 +33,12 @@ IDLE_S, LOAD_S, IDLE_LOADED_S = 1.0, 0.5, 0.5
 REST_S, TAIL_S, GAP_S = 0.1, 0.05, 0.4  # between intervals; work's end to closing tick; between runs
 LAUNCH_S = 0.2  # process start to first sample and first reading of the counter
 STEP_1_S = {"llama-3.2-1b": 0.009, "llama-3.2-3b": 0.016, "tiny-llama": 0.002}
+STEP_1_S |= {"qwen2.5-0.5b": 0.006, "llama-3.1-8b": 0.03, "codellama-34b": 0.08}
 POWER_1_W = {"llama-3.2-1b": 150.0, "llama-3.2-3b": 165.0, "tiny-llama": 130.0}
+POWER_1_W |= {"qwen2.5-0.5b": 140.0, "llama-3.1-8b": 200.0, "codellama-34b": 250.0}
+#: Duration of a step in an engine that schedules by itself over one in transformers, and of one in fewer bits.
+FASTER = {"eager_mode": 0.7, "graphs": 0.4}
+FEWER_BITS = {"float8": 0.7, "int4": 0.8}
 STARTED = datetime(2000, 1, 1, tzinfo=UTC)  # a date that no one takes for real
 
 
@@ -83,7 +89,18 @@ def altered(record: Record, changes: dict[str, Any]) -> Record:
 def step_duration_s(levels: Setting) -> float:
     """Duration of one decoding step without noise."""
     slower = 1.3 if levels.precision in ("float32", "tf32") else 1.0
-    return STEP_1_S[levels.model] * slower * levels.batch_size**0.05
+    faster = FASTER[levels.execution] * FEWER_BITS.get(levels.precision, 1.0) if schedules(levels) else 1.0
+    return STEP_1_S[levels.model] * slower * faster * levels.batch_size**0.05
+
+
+def schedules(levels: Setting) -> bool:
+    """Whether the engine schedules by itself."""
+    return levels.engine in SCHEDULING_ENGINES
+
+
+def prompts_s(levels: Setting) -> float:
+    """What prompts take besides the first step, which is all in transformers, to keep the law short."""
+    return 1e-5 * levels.n_input_tokens * levels.batch_size if schedules(levels) else 0.0
 
 
 def power_w(levels: Setting) -> float:
@@ -102,8 +119,10 @@ def waiting_s(levels: Setting) -> float:
 
 
 def iteration_duration_s(levels: Setting) -> float:
-    """Duration of one batch of every process without noise, its waiting included."""
-    return step_duration_s(levels) * levels.n_output_tokens + waiting_s(levels)
+    """Duration of one batch of every process without noise, its waiting included; of the pass where requests arrive."""
+    if levels.arrival != "none":
+        return levels.n_prompts_per_pass / (levels.arrival_requests_per_s or 10.0)
+    return step_duration_s(levels) * levels.n_output_tokens + prompts_s(levels) + waiting_s(levels)
 
 
 def n_answering(levels: Setting) -> int:
@@ -239,6 +258,10 @@ def _pieces(run: Run, resolved: ResolvedCampaign, noise: np.ndarray, fails: bool
     levels, measurement = run.levels, resolved.campaign.measurement
     iteration_s = iteration_duration_s(levels)
     n_iterations = int(np.ceil(measurement.window_min_s / iteration_s))
+    if levels.arrival != "none":
+        n_iterations, noise = 1, noise[:1]
+    elif levels.input_length_cv or levels.output_length_cv:  # whole passes
+        n_iterations = levels.n_batches_per_pass * -(-n_iterations // levels.n_batches_per_pass)
     unready = levels.attention == "sdpa" and levels.precision == "float16"  # first pass: plans are built
     cold = 4.0 if unready else 1.2
     if levels.warmup == "steady":
@@ -265,6 +288,8 @@ def _pieces(run: Run, resolved: ResolvedCampaign, noise: np.ndarray, fails: bool
 
 def _n_answers(levels: Setting, n_iterations: int) -> int:
     """Prompts answered in so many iterations by all processes; the last batch of a pass may be smaller."""
+    if levels.arrival != "none":
+        return n_iterations * levels.n_prompts_per_pass
     sizes = [levels.batch_size] * levels.n_batches_per_pass
     sizes[-1] = levels.n_prompts_per_process - levels.batch_size * (len(sizes) - 1)
     return sum(sizes[index % len(sizes)] for index in range(n_iterations)) * n_answering(levels)

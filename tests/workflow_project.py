@@ -34,6 +34,7 @@ class Project:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(folder / "src"),  # its own source, which a test may edit
         }
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of its many processes compiles all of it again
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start `command` in a session of its own; what it prints goes to `output.txt`."""

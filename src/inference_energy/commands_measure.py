@@ -159,9 +159,12 @@ def measure(options: argparse.Namespace) -> int:
         also=_together(run, options.also, runs),
         stop_at_s=budget.stop_at_s(),
     )
+    others = [folder / "records" / f"{run_id}.json" for run_id in request.also]
+    missing = [path for path in others if not path.exists()]
     status = attempts.carry_out(request, run, resolved, launcher.launch)
     if status == 0:
-        report = progress.report(output, [each.run_id for each in runs], time.monotonic() - asked_s)
+        followed = sorted((path for path in missing if path.exists()), key=lambda path: path.stat().st_mtime)
+        report = progress.report(output, [each.run_id for each in runs], time.monotonic() - asked_s, followed)
         print(report, file=sys.stderr)
     elif status not in (launcher.EXPECTED_FAILURE, attempts.INTERRUPTED):
         raise StudyError(

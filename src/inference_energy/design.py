@@ -31,7 +31,7 @@ _SHORT = {
     "int4": "int4",
 }
 #: Runs that one engine serves at most: a process that is lost takes no more with it, and several GPUs share the work.
-N_SHARED_MAX = 10
+N_SHARED_MAX = 16
 
 
 @dataclass(frozen=True)
@@ -386,13 +386,12 @@ def _fits_its_model(setting: Setting, resolved: ResolvedCampaign, where: str) ->
                     f"a divisor of {shape[name]}",
                     "Change n_gpus, or use replicas",
                 )
-    n_context = sum(longest(setting))
-    if n_context > shape["max_position_embeddings"]:
-        raise DesignError(
-            where,
-            f"n_input_tokens + n_output_tokens = {n_context} do not fit {setting.model}",
-            f"at most {shape['max_position_embeddings']} tokens of input and output",
-        )
+    n_context, cache = sum(longest(setting)), setting.kv_cache_tokens
+    n_room = min(shape["max_position_embeddings"], cache or n_context)
+    if n_context > n_room:
+        found = f"n_input_tokens + n_output_tokens = {n_context} do not fit {setting.model}"
+        found += f" and kv_cache_tokens={cache}" if cache else ""
+        raise DesignError(where, found, f"at most {n_room} tokens of input and output")
     if setting.weights == "hub" and resolved.models[setting.model].hub_name is None:
         raise DesignError(
             where, f"{setting.model} is a shape of our own and has no weights on a hub", "weights: random"

@@ -187,6 +187,11 @@ class Setting(Base):
         return self.n_prompts_per_process * (1 if self.parallelism in ("none", "tensor") else self.n_gpus)
 
     @property
+    def arrival_span_s(self) -> float:
+        """Mean time from the first to the last planned arrival of a pass; 0 where requests do not arrive by a rate."""
+        return (self.n_prompts_per_pass - 1) / self.arrival_requests_per_s if self.arrival_requests_per_s else 0.0
+
+    @property
     def n_batches_per_pass(self) -> int:
         """Batches of one process in a pass."""
         return -(-self.n_prompts_per_process // self.batch_size)

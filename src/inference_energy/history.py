@@ -12,18 +12,23 @@ from inference_energy.config import Measurement, ModelFacts, ResolvedCampaign, S
 
 @dataclass(frozen=True)
 class Observed:
-    """What one earlier run took; powers are means per GPU that takes part."""
+    """What one earlier run took; powers are means per GPU that takes part.
+
+    The first run of an engine that others share started it: that is told apart, and no part of the rest.
+    """
 
     levels: Setting
     n_parameters: float
     measurement: Measurement
-    work_s: float  # of one iteration, without simulated waiting
+    work_s: float  # of one iteration, without simulated waiting; of requests, from the last mean arrival to the end
     warm_up_ratio: float  # duration of the warm-up over work_s
     overhead_s: float  # launch, load, ticks and the rest
     power_work_w: float
     power_rest_w: float
     wall_s: float
     energy_j: float
+    start_s: float | None = None  # until the shared engine stood; None: it stood already, or is no other run's
+    start_energy_j: float = 0.0
 
 
 def earlier(
@@ -93,13 +98,15 @@ def observed(content: dict[str, Any], models: dict[str, ModelFacts], measurement
         return None
     waited_s = sum(window.get("waited_s") or 0.0 for window in windows)
     iterating_s = sum(sum(window["iteration_duration_s"]) for window in windows)
-    work_s = max((iterating_s - waited_s) / n_iterations, 1e-6)
+    work_s = max((iterating_s - waited_s) / n_iterations - levels.arrival_span_s, 1e-6)
     warm_s = sum(sum(interval["iteration_duration_s"]) for interval in by_phase.get("warmup", []))
     idle_s = sum(i["closed_s"] - i["opened_s"] for name in ("idle", "idle_loaded") for i in by_phase.get(name, []))
-    wall_s = content["process_ended_s"]
+    start_s, start_j = _start(content, by_phase, parts)
+    wall_s = content["process_ended_s"] - (start_s or 0.0)
+    idle_s -= 0.0 if start_s is None else sum(i["closed_s"] - i["opened_s"] for i in by_phase.get("idle", []))
     window_s = sum(window["closed_s"] - window["opened_s"] for window in windows)
     window_j = sum(window["counter_closed_j"][i] - window["counter_opened_j"][i] for window in windows for i in parts)
-    energy_j = sum(content["counter_ended_j"][i] - content["counter_started_j"][i] for i in parts)
+    energy_j = sum(content["counter_ended_j"][i] - content["counter_started_j"][i] for i in parts) - start_j
     busy_s, n = max(window_s - waited_s, 1e-6) + warm_s, len(parts)
     rest_w = _rest_power_w(by_phase, parts, energy_j, wall_s)
     working_w = max((window_j / n - rest_w * waited_s) / max(window_s - waited_s, 1e-6), rest_w)
@@ -115,7 +122,20 @@ def observed(content: dict[str, Any], models: dict[str, ModelFacts], measurement
         power_rest_w=max((energy_j / n - working_w * busy_s) / resting_s, 1e-3),
         wall_s=wall_s,
         energy_j=energy_j,
+        start_s=start_s,
+        start_energy_j=start_j,
     )
+
+
+def _start(
+    content: dict[str, Any], by_phase: dict[str, list[dict[str, Any]]], parts: list[int]
+) -> tuple[float | None, float]:
+    """Seconds and joules from the process's start, its idle interval included, until a shared engine stood."""
+    shared, warmup = content["launch"].get("shared"), by_phase.get("warmup")
+    if shared is None or shared["position"] > 0 or not warmup:
+        return None, 0.0
+    opened_j = warmup[0]["counter_opened_j"]
+    return warmup[0]["opened_s"], sum(opened_j[i] - content["counter_started_j"][i] for i in parts)
 
 
 def _rest_power_w(by_phase: dict[str, list[dict[str, Any]]], parts: list[int], energy_j: float, wall_s: float) -> float:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference_energy.config import ContextFacts, Measurement, ResolvedCampaign, Setting
-from inference_energy.design import Run, fractions, setting_id
+from inference_energy.design import Run, fractions, served_together, setting_id
 from inference_energy.errors import ConfigError, did_you_mean
 from inference_energy.history import Observed, earlier
 from inference_energy.measure.traffic import expected_wait_s
@@ -35,6 +35,9 @@ N_NEAREST = 3
 CATEGORIES = {
     "warmup": 4.0,
     "launcher": 4.0,
+    "engine": 4.0,
+    "execution": 2.0,
+    "arrival": 2.0,
     "parallelism": 2.0,
     "precision": 2.0,
     "decoding": 1.0,
@@ -144,9 +147,30 @@ class Estimator:
         work_s, power_w, rest_w = float(found[0]) * levels.n_output_tokens, float(found[1]), float(found[2])
         warm_s = max(float(found[4]) - 1, 0.0) * work_s if levels.warmup == "steady" else 0.0
         iterating_s, waiting_s = _iterating_s(levels, measurement, work_s)
-        rest_s = float(found[3]) + measurement.idle_s + measurement.idle_loaded_s + waiting_s
+        idle_s = measurement.idle_loaded_s + (measurement.idle_s if levels.engine_process == "own" else 0.0)
+        rest_s = float(found[3]) + idle_s + waiting_s
         energy_j = levels.n_gpus * (power_w * (warm_s + iterating_s) + rest_w * rest_s)
         return Forecast(wall_s=warm_s + iterating_s + rest_s, energy_j=energy_j)
+
+    def start(self, levels: Setting) -> Forecast:
+        """What starting the engine takes that a run like this shares: the median of those most like it."""
+        seen = [run for run in self._runs if run.start_s is not None]
+        for name in ("engine", "model", "execution", "precision", "n_gpus"):
+            seen = [run for run in seen if getattr(run.levels, name) == getattr(levels, name)] or seen
+        if not seen:
+            return Forecast(0.0, 0.0)
+        energy_j = statistics.median(run.start_energy_j / run.levels.n_gpus for run in seen)
+        return Forecast(statistics.median(run.start_s or 0.0 for run in seen), levels.n_gpus * energy_j)
+
+    def forecasts(self, runs: Sequence[Run], measurement: Measurement) -> list[Forecast]:
+        """What each run takes; the first of those that share an engine starts it."""
+        first = {group[0].run_id for group in served_together(runs)}
+        found = []
+        for run in runs:
+            own = self.forecast(run.levels, measurement)
+            start = self.start(run.levels) if run.run_id in first else Forecast(0.0, 0.0)
+            found.append(Forecast(own.wall_s + start.wall_s, own.energy_j + start.energy_j))
+        return found
 
     def _nearest(self, levels: Setting, n_parameters: float) -> tuple[list[int], Floats]:
         """Numbers and weights of the nearest runs: those of the setting itself, or of a few others."""
@@ -172,7 +196,7 @@ def _iterating_s(levels: Setting, measurement: Measurement, work_s: float) -> tu
     """Work and simulated waiting in all windows: whole iterations that fill them, in seconds."""
     windows = Plan(levels, measurement, work_s)
     wait_s = expected_wait_s(levels)
-    return windows.n_iterations * work_s, windows.n_iterations * wait_s
+    return windows.n_iterations * (work_s + levels.arrival_span_s), windows.n_iterations * wait_s
 
 
 @dataclass(frozen=True)
@@ -206,24 +230,31 @@ def leave_one_out(runs: Sequence[Observed]) -> Miss | None:
 # --- side by side --------------------------------------------------------------------------------
 
 
-def finish_s(runs: Iterable[tuple[Setting, float]], n_gpus: int) -> list[float]:
+def finish_s(runs: Sequence[tuple[Setting, float]], n_gpus: int, together: Iterable[Sequence[int]] = ()) -> list[float]:
     """When each run ends, in the given order, on `n_gpus` GPUs side by side.
 
     A run takes as many GPUs as its setting says, or all if it wants no neighbours; one that wants more
     than there are ends at infinity.
+
+    Parameters
+    ----------
+    together : iterable of sequences of int
+        Places of runs that follow one another in one process, as soon as the first of them begins.
     """
-    free_s = [0.0] * n_gpus
-    ends: list[float] = []
-    for levels, wall_s in runs:
-        wanted = n_gpus if levels.neighbours == "none" else levels.n_gpus
-        if levels.n_gpus > n_gpus:
-            ends.append(math.inf)
+    free_s, groups = [0.0] * n_gpus, {places[0]: places for places in together}
+    ends: dict[int, float] = {}
+    for place, (levels, _) in enumerate(runs):
+        if place in ends:
             continue
+        wanted = n_gpus if levels.neighbours == "none" else levels.n_gpus
         free_s.sort()
-        end_s = free_s[wanted - 1] + wall_s
-        free_s[:wanted] = [end_s] * wanted
-        ends.append(end_s)
-    return ends
+        end_s = free_s[wanted - 1] if levels.n_gpus <= n_gpus else math.inf
+        for each in groups.get(place, (place,)):
+            end_s += runs[each][1]
+            ends[each] = end_s
+        if levels.n_gpus <= n_gpus:
+            free_s[:wanted] = [end_s] * wanted
+    return [ends[place] for place in range(len(runs))]
 
 
 # --- the report ----------------------------------------------------------------------------------
@@ -265,9 +296,11 @@ def report(
     lines.append(_basis(history, chosen, device))
     estimator = Estimator(history, _sizes(resolved))
     measurement = resolved.campaign.measurement
-    each = [estimator.forecast(run.levels, measurement) for run in left]
+    each = estimator.forecasts(left, measurement)
     walls_s = [forecast.wall_s + _GAP_S for forecast in each]
-    ends_s = finish_s(zip((run.levels for run in left), walls_s, strict=True), n_gpus)
+    place = {run.run_id: number for number, run in enumerate(left)}
+    together = [[place[run.run_id] for run in group] for group in served_together(left)]
+    ends_s = finish_s([(run.levels, wall_s) for run, wall_s in zip(left, walls_s, strict=True)], n_gpus, together)
     lines += _table(left, each, walls_s, prices)
     too_wide = sum(math.isinf(end) for end in ends_s)
     possible = [end for end in ends_s if not math.isinf(end)]
@@ -290,8 +323,8 @@ def left(resolved: ResolvedCampaign, runs: Sequence[Run], results: Path, device:
     if not found or not missing:
         return ""
     estimator = Estimator(max(found.values(), key=len), _sizes(resolved))
-    forecasts = [(run.levels.n_gpus, estimator.forecast(run.levels, resolved.campaign.measurement)) for run in missing]
-    gpu_s = sum(n_gpus * (forecast.wall_s + _GAP_S) for n_gpus, forecast in forecasts)
+    forecasts = estimator.forecasts(missing, resolved.campaign.measurement)
+    gpu_s = sum(run.levels.n_gpus * (one.wall_s + _GAP_S) for run, one in zip(missing, forecasts, strict=True))
     return f"; by earlier records the rest takes {_duration(gpu_s)} of one GPU"
 
 

@@ -121,7 +121,7 @@ QUESTIONS: dict[str, Question] = {
     "grid_left_out": Question("analyse.grid_left_out", ("runs",), ("confidence",)),
     "grid_prediction": Question("analyse.grid_prediction", ("runs",), ("confidence",), _GRID),
     "grid_folds": Question("analyse.grid_folds", ("runs",), _BOOTSTRAP, (*_GRID, "published/baker_energy_stats.csv")),
-    "audit_own": Question("analyse.audit_own", ("runs", "devices", "windows"), ()),
+    "audit_own": Question("analyse.audit_own", ("runs", "devices", "windows"), (), studies="all"),
     "anchors": Question("analyse.anchors", ("runs",), ("margin_fraction",)),
     "interference": Question("analyse.interference", ("runs", "device_checks"), ("confidence", "margin_fraction")),
     "utilisation": Question("analyse.utilisation", ("runs", "architectures", "gpu_facts"), ()),

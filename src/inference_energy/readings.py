@@ -102,11 +102,27 @@ def counter_powers_w(intervals: Sequence[Interval]) -> Floats:
     return np.asarray(energies_j / (closed - opened))
 
 
+def work_s(record: Record, interval: Interval) -> tuple[float, float]:
+    """When the work of an interval began and ended, on the run's clock.
+
+    From `opened_s` to `work_ended_s`; where requests arrive, from the first planned arrival to the last answer or
+    failure: before it connections are opened, and after it answers are read, while the device waits. (A meter without
+    ticks is read when all that is done; nothing can be taken off.)
+    """
+    found = record.requests
+    if found is not None and record.meter.tick_aligned:
+        inside = [i for i, time_s in enumerate(found.scheduled_s) if interval.opened_s <= time_s <= interval.closed_s]
+        ended_s = [time_s for i in inside if (time_s := found.ended_s[i]) is not None]
+        if ended_s:
+            return found.scheduled_s[inside[0]], min(max(ended_s), interval.work_ended_s)
+    return interval.opened_s, interval.work_ended_s
+
+
 def tail_energies_j(record: Record, interval: Interval) -> tuple[Floats, Floats]:
     """Energy that the counter saw while a device waited for its ticks, and its standard uncertainty.
 
-    A device waits from its opening tick to `opened_s`, when the last device has ticked and the work
-    begins, and from the end of the work to its closing tick. It waits with the model loaded, so the
+    A device waits from its opening tick until the work begins (:func:`work_s`; when the last device has ticked), and
+    from the end of the work to its closing tick. It waits with the model loaded, so the
     power is that of the run's interval ``idle_loaded``, by the counter. Instant power cannot tell: it
     lags by tens of milliseconds, so over a tail of at most one tick it still shows the load. Where
     there are no ticks or no such interval, the record's integrated power stands.
@@ -121,8 +137,8 @@ def tail_energies_j(record: Record, interval: Interval) -> tuple[Floats, Floats]
     if not (record.meter.tick_aligned and waits):
         return floats(interval.energy_tail_j), np.zeros(len(interval.energy_tail_j))
     waiting_w, window_w = counter_powers_w(waits[:1]), counter_powers_w([interval])
-    opened, closed = ticks_s(interval)
-    tail_s = closed - interval.work_ended_s + (interval.opened_s - opened)
+    (opened, closed), (begun_s, ended_s) = ticks_s(interval), work_s(record, interval)
+    tail_s = closed - ended_s + (begun_s - opened)
     return waiting_w * tail_s, np.abs(window_w - waiting_w) * SETTLING_S
 
 
@@ -232,12 +248,14 @@ def codecarbon_powers_w(record: Record, intervals: Sequence[Interval]) -> tuple[
 def per_iteration(record: Record, interval: Interval) -> tuple[float, float]:
     """Output tokens and decoding steps of one iteration; missing where nothing is generated.
 
-    An iteration is one batch of every process, and a step is one token for every prompt of it.
+    An iteration is one batch of every process, and a step is one token for every prompt of it: there is no such thing
+    where answers have several lengths or requests arrive.
     """
     if interval.tokens is None or record.workload is None or not interval.iteration_duration_s:
         return math.nan, math.nan
-    n_iterations = len(interval.iteration_duration_s)
-    return interval.tokens.n_tokens_non_padding / n_iterations, float(record.workload.n_output_tokens)
+    stepwise = record.workload.n_output_tokens_of is None and record.levels.arrival == "none"
+    n_tokens = interval.tokens.n_tokens_non_padding / len(interval.iteration_duration_s)
+    return n_tokens, float(record.workload.n_output_tokens) if stepwise else math.nan
 
 
 def phase_at(record: Record, time_s: float) -> str:

@@ -41,6 +41,7 @@ STUDIES = {
     "anchors": {"vary": MODELS},
     "interference": {"fixed": {"batch_size": 64}, "vary": {"neighbours": ["none", "allowed"]}},
 }
+QUESTIONS = ("sittings", "campaign_quality", "anchors", "interference")
 Draw = Callable[[policy.Evidence], Figure]
 WORDS = ("A finding.", "Small print.")
 DRAWN: dict[str, tuple[Draw, Callable[[policy.Evidence], policy.Finding]]] = {
@@ -59,10 +60,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> policy.Evidence:
     resolved = synthetic.small_campaign(studies=studies, base=base)
     runs = synthetic.expand(resolved)
     lost = {"out_of_memory": [runs[0].run_id], "failed": [runs[1].run_id]}
-    made = all_tables(resolved, synthetic.campaign_records(resolved, n_lanes=4, **lost), n_bootstrap=100)
+    made = all_tables(resolved, synthetic.campaign_records(resolved, n_lanes=4, **lost), questions=QUESTIONS)
     folder = tmp_path_factory.mktemp("results")
     write(folder, "synthetic", made)
-    return policy.load(folder, "synthetic")
+    return policy.load(folder, "synthetic", ("runs", "device_checks", *QUESTIONS))
 
 
 def _kept(evidence: policy.Evidence, keep: Callable[[pd.DataFrame], pd.Series]) -> policy.Evidence:

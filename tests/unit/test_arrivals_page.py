@@ -22,7 +22,7 @@ QUESTIONS = ("arrival_runs", "arrival_curve", "arrival_ratio", "energy_floor")
 LOADED = ("runs", "windows", "samples", "engine_samples", "requests", *QUESTIONS)
 SENTENCES: tuple[Callable[[policy.Evidence], object], ...] = (
     policy.arrivals.answer,
-    policy.arrivals.served,
+    policy.client.served,
     policy.arrivals.energy,
     policy.arrivals.latency,
     policy.arrivals.meanwhile,
@@ -34,7 +34,7 @@ SENTENCES: tuple[Callable[[policy.Evidence], object], ...] = (
 )
 WORDS = ("A finding.", "Small print.")
 FIGURES: dict[str, Callable[[policy.Evidence], Figure]] = {
-    "lateness": lambda e: figures.arrivals.lateness(policy.arrivals.errors(e), *WORDS),
+    "lateness": lambda e: figures.arrivals.lateness(policy.client.errors(e), *WORDS),
     "energy": lambda e: figures.arrivals.energy(policy.arrivals.curve(e), policy.arrivals.curve_runs(e), *WORDS),
     "latency": lambda e: figures.arrivals.latency(policy.arrivals.curve(e), policy.arrivals.curve_runs(e), *WORDS),
     "timelines": lambda e: figures.arrivals.timelines(policy.arrivals.timelines(e), *WORDS),
@@ -70,9 +70,9 @@ def test_what_is_said_is_what_was_made(whole: policy.Evidence) -> None:
     answer = policy.answer(whole, "17_serving")
     assert answer.title.startswith("A request takes 5.5× (95 % interval")
     assert "at its dearest (Poisson, 4 requests/s) as at its cheapest (all at once)." in answer.title
-    assert "at most 1.1×" in answer.detail
-    assert policy.arrivals.served(whole).title == "All 640 requests were answered with the tokens asked for."
-    assert "at most 20 % of a processor core" in policy.arrivals.served(whole).detail
+    assert "gamma gaps (CV 2), 16 requests/s, 10 % more (95 % interval" in answer.detail
+    assert policy.client.served(whole).title == "All 640 requests were answered with the tokens asked for."
+    assert "takes 20 % of a processor core, more than the 1 %" in policy.client.served(whole).detail
     assert (
         "Least energy within the limits on latency: 20.0 J a request (all at once)."
         in policy.arrivals.latency(whole).title
@@ -96,7 +96,7 @@ def test_failures_are_named(tmp_path: Path) -> None:
     found = served.whole()
     found["requests"].loc[found["requests"]["request"].eq(0), "outcome"] = "cut_off"
     evidence = _evidence(tmp_path, found)
-    finding = policy.arrivals.served(evidence)
+    finding = policy.client.served(evidence)
     assert finding.title.startswith("16 of 640 requests failed")
     assert "burst, cycle 1: 1 cut_off" in finding.detail
     assert "No pattern and rate measured keeps to the limits" in policy.arrivals.latency(evidence).title

@@ -26,6 +26,8 @@ def _run(setting: str, n: int, parallelism: str, cycle: int = 1) -> dict[str, ob
         "n_visible_gpus": 4,
         "n_iterations": 10,
         "batch_size": 4,
+        "n_prompts": 4 * n,
+        "arrival": "none",
         "n_input_tokens": 8,
         "n_output_tokens": 8,
         "n_output_tokens_measured": tokens,
@@ -99,6 +101,14 @@ def test_a_broken_record_fails(check: str, table: int, column: str, value: objec
     row = audit_own(*tables).table().set_index("check").loc[check]
     assert row["verdict"] == "fails in part"
     assert row["n_failing"] == 1
+
+
+def test_where_requests_arrive_an_iteration_answers_them_all() -> None:
+    runs, devices, windows = _tables()
+    served = {"arrival": "poisson", "batch_size": 1, "n_prompts": 40, "n_iterations": 1}  # 40 answers of 8 tokens
+    runs.loc[0, list(served)] = list(served.values())
+    table = audit_own(runs, devices, windows).table().set_index("check")
+    assert table.loc["tokens_of_all_processes", ["n_tested", "verdict"]].tolist() == [4, "holds"]
 
 
 def test_a_campaign_without_energies_cannot_be_tested() -> None:

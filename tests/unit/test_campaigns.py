@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from inference_energy import campaigns
+from inference_energy import campaigns, design
 from inference_energy.campaigns import PlannedCampaign
 from inference_energy.config import StudyConfig, load
 from inference_energy.errors import ConfigError
@@ -115,3 +115,44 @@ def test_runs_that_may_share_a_cpu_are_measured_one_at_a_time(device: str) -> No
     campaign = _planned(n_gpus_lent=3, campaign={"measurement": {"device": device}})
     assert campaign.n_left_out == 0
     assert {campaign.n_gpus(**_wildcards(run.run_id)) for run in campaign.runs} == {3}
+
+
+# --- runs that share an engine ---------------------------------------------------------------------------
+
+
+def _sharing(n: int = 3, **changes: Any) -> PlannedCampaign:
+    vllm = {"engine": "vllm", "engine_process": "shared", "prefill": "chunked"}
+    studies = {
+        "one": {"question": "q", "fixed": vllm, "vary": {"batch_size": list(range(1, n + 1))}},
+        "two": {"question": "q", "fixed": vllm, "settings": [{"n_input_tokens": 7}, {"execution": "graphs"}]},
+        "own": {"question": "q", "fixed": {**vllm, "engine_process": "own"}, "vary": {"batch_size": [1, 2]}},
+    }
+    return _planned(campaign={"studies": studies, "portion_size": None}, **changes)
+
+
+def test_runs_of_one_engine_wait_for_the_first_that_measures_them_all() -> None:
+    campaign = _sharing()
+    for cycle in (1, 2):
+        alike = [run for run in campaign.runs if run.cycle == cycle and run.levels.execution == "eager_mode"]
+        shared = [run.run_id for run in alike if run.levels.engine_process == "shared"]  # over studies, in order
+        assert len(shared) == 4
+        for run_id in shared:
+            assert campaign.also(**_wildcards(run_id)) == [other for other in shared if other != run_id]
+            started = [] if run_id == shared[0] else [f"{campaign.folder}/records/{shared[0]}.json"]
+            assert campaign.started_by(**_wildcards(run_id)) == started
+    for run in campaign.runs:
+        if run.levels.engine_process == "own" or run.levels.execution == "graphs":
+            assert campaign.also(**_wildcards(run.run_id)) == campaign.started_by(**_wildcards(run.run_id)) == []
+
+
+def test_only_runs_that_are_asked_for_are_measured_with_others() -> None:
+    campaign = _sharing(studies=["two"], cycles=[1])
+    assert [campaign.also(**_wildcards(run.run_id)) for run in campaign.runs] == [[], []]
+
+
+def test_one_engine_serves_so_many_runs_and_no_more() -> None:
+    groups = design.served_together(_sharing(2 * design.N_SHARED_MAX).runs)
+    sizes = sorted(len(group) for group in groups)
+    third = (2 * design.N_SHARED_MAX + 1) // 3
+    assert sizes == [1, 1, *[third] * 6]  # two cycles of one more than two full groups, and of one alone
+    assert max(sizes) <= design.N_SHARED_MAX

@@ -10,11 +10,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from synthetic import resolved_campaign
 
 from inference_energy import tables
-from inference_energy.analyse.claims import ANSWERS, Claims, claims
+from inference_energy.analyse.claims import ANSWERS, ANSWERS_OF_SERVING, Claims, claims
+from inference_energy.design import expand
 from inference_energy.errors import AnalysisError
-from inference_energy.questions import QUESTIONS
+from inference_energy.questions import QUESTIONS, RECORD_TABLES
+from inference_energy.tables.studies import of_studies
 from inference_energy.verdicts import NOT_TESTABLE, VERDICTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,6 +137,31 @@ def test_tables_are_named_in_the_order_in_which_the_question_gives_them() -> Non
     assert QUESTIONS["claims"].inputs == ("runs", *ANSWERS)
 
 
+def test_which_answers_are_about_serving_is_as_the_questions_say() -> None:
+    def studies(name: str) -> set[str]:
+        asked = QUESTIONS[name]
+        own = {asked.studies} if set(asked.inputs) & set(RECORD_TABLES) else set()
+        return own.union(*(studies(each) for each in asked.inputs if each in QUESTIONS))
+
+    assert {name for name in ANSWERS if studies(name) == {"serving"}} == set(ANSWERS_OF_SERVING)
+    assert {name for name in ANSWERS if studies(name) == {"deployment"}} == set(ANSWERS) - set(ANSWERS_OF_SERVING)
+
+
+def test_the_runs_that_rules_name_are_designed() -> None:
+    """A mistyped filter, or one of a study that was changed, would make a claim look unmeasured."""
+    runs = pd.DataFrame(
+        [
+            {"study": run.study, "setting": run.setting, "cycle": run.cycle, **run.levels.model_dump(mode="json")}
+            for run in expand(resolved_campaign("h200"))
+        ]
+    ).convert_dtypes()
+    rules = _read(RULES)
+    for _, rule in rules[rules["records"] != ""].iterrows():
+        designed = of_studies(runs, "serving" if rule["table"] in ANSWERS_OF_SERVING else "deployment")
+        for name in ("records", "baseline"):
+            assert not rule[name] or len(designed.query(rule[name], engine="python")), (rule["claim_id"], rule[name])
+
+
 def test_every_claim_has_a_rule_that_can_be_followed_on_empty_tables(unmeasured: Claims) -> None:
     published, table = _read(PUBLISHED), unmeasured.table()
     main = table[table["main"]]
@@ -199,6 +227,22 @@ def test_an_estimate_with_its_verdict_and_the_runs_behind_it() -> None:
     assert row["effect_over_published_ratio"] == pytest.approx(1.0704, rel=1e-4)  # log 2.1 / log 2
 
 
+def test_an_estimate_rests_on_runs_of_the_studies_that_its_table_is_about() -> None:
+    """Equal runs in both kinds of study: each table's estimate rests on its own, and so does a mean over runs."""
+    runs = _runs()
+    runs += [run | {"study": "quantisation", "idle_power_w": 120.0} for run in runs[:3]]
+    answer = [{"quantity": "x", "estimate": 2.1, "estimate_low": 1.9, "estimate_high": 2.3}]
+    served = _rules({"table": "quantisation", "where": "quantity == 'x'", "column": "estimate"})
+    mean = {"kind": "size", "scale": "linear", "neutral": "", "table": "runs", "column": "idle_power_w",
+            "records": "n_gpus == 1", "baseline": ""}  # fmt: skip
+    (deployed,) = _claimed(_rules(), runs=runs).to_dict("records")
+    (serving,) = _claimed(served, runs=runs, quantisation=answer).to_dict("records")
+    (idle,) = _claimed(_rules(mean), runs=runs).to_dict("records")
+    assert deployed["records"] == "batching/float32_steady.c1 batching/int8_steady.c1"
+    assert serving["records"] == "quantisation/float32_steady.c1 quantisation/int8_steady.c1"
+    assert (idle["estimate"], idle["n_runs"]) == (85.0, 3)
+
+
 def test_a_baseline_of_another_sitting_stands_in() -> None:
     runs = _runs()
     runs[2]["sitting"] = "c"
@@ -246,6 +290,9 @@ def test_one_of_several(pick: str, scale: str, estimate: float, low: float) -> N
 def test_one_model_where_rules_speak_of_all_is_noted() -> None:
     (row,) = _claimed(_rules({"pick": "highest"})).to_dict("records")
     assert row["note"] == "measured on llama-3.2-1b alone"
+    named = {"pick": "highest", "where": "level == 'int8' and model == 'llama-3.2-1b'"}  # the claim is about that model
+    (row,) = _claimed(_rules(named)).to_dict("records")
+    assert pd.isna(row["note"])
     runs = _runs()
     runs += [run | {"model": "llama-3.2-3b", "setting": f"3b_{run['setting']}"} for run in runs]
     (row,) = _claimed(_rules({"pick": "highest"}), runs=runs).to_dict("records")

@@ -262,7 +262,7 @@ def test_a_qualification_is_printed(
 def test_no_parent_is_nothing_to_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(launcher, "socket_path", lambda: tmp_path / "none.sock")
+    monkeypatch.setattr(launcher, "socket_path", lambda _: tmp_path / "none.sock")
     assert _status("launcher", "stop") == 0
     assert capsys.readouterr().err == "no parent was running\n"
     monkeypatch.setattr(launcher, "parent_state", lambda: {"pid": 7})

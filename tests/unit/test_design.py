@@ -514,6 +514,10 @@ def test_tensor_parallelism_that_splits_the_heads(n_gpus: int) -> None:
             {"n_input_tokens": [131072]},
             "n_input_tokens + n_output_tokens = 131200 do not fit llama-3.2-1b. Expected: at most 131072",
         ),
+        (
+            {"engine": ["vllm"], "kv_cache_tokens": [200]},
+            "= 256 do not fit llama-3.2-1b and kv_cache_tokens=200. Expected: at most 200 tokens",
+        ),
         ({"weights": ["hub"], "model": ["tiny-llama"]}, "tiny-llama is a shape of our own and has no weights on a hub"),
     ],
 )

@@ -22,11 +22,12 @@ QUESTIONS = ("engine_comparison", "sharing", "engine_start")
 WORDS = ("A finding.", "Small print.")
 SENTENCES: dict[str, Callable[[policy.Evidence], Finding]] = {
     "answer": policy.engines.answer,
+    "in_plain_words": policy.engines.in_plain_words,
     "same_batch": policy.engines.same_batch,
     "published": policy.engines.published,
     "parts": policy.engines.parts,
     "graphs": policy.engines.graphs,
-    "sharing": policy.engines.sharing,
+    "sharing": policy.engine_start.sharing,
     "start": policy.engine_start.start,
     "payback": policy.engine_start.payback,
 }
@@ -38,7 +39,7 @@ FIGURES: dict[str, Callable[[policy.Evidence], Figure]] = {
     ),
     "parts": lambda e: figures.engines.parts(policy.engines.parts_rows(e), *WORDS),
     "sharing": lambda e: figures.engines.sharing(
-        policy.engines.sharing_rows(e), policy.engines.sharing_points(e), *WORDS
+        policy.engine_start.sharing_rows(e), policy.engine_start.sharing_points(e), *WORDS
     ),
     "start": lambda e: figures.engines.start(
         policy.engine_start.start_rows(e), policy.engine_start.start_points(e), *WORDS
@@ -76,7 +77,7 @@ def test_what_is_said_is_what_was_constructed(whole: policy.Evidence) -> None:
         policy.engines.same_batch(whole).title
     )
     assert "The published 4.7× lies between what the engine alone makes, 1.8×" in policy.engines.published(whole).title
-    assert policy.engines.sharing(whole).title.startswith("Energy per token in a shared engine is equivalent to that")
+    assert "in a shared engine is equivalent to that" in policy.engine_start.sharing(whole).title
     assert "3.00 kJ to 5.00 kJ (vLLM with CUDA graphs), 8.00 s and 1.00 kJ" in policy.engine_start.start(whole).title
     for made in TABLES:
         assert made(whole).count("\n|") > 3
@@ -107,5 +108,6 @@ def test_one_cycle_is_told_without_intervals(tmp_path: Path) -> None:
     thin = _evidence(tmp_path, runs[(runs["cycle"] == 1) & (runs["model"] != "llama-3.1-8b")].reset_index(drop=True))
     text = " ".join(str(sentence(thin)) for sentence in SENTENCES.values())
     assert not re.search(r"\bnan\b|<NA>|None|unknown", text), text
-    assert "not yet shown to be equivalent" in policy.engines.sharing(thin).title
+    assert "is undecided (margin ± 2 %)" in policy.engine_start.sharing(thin).title
+    assert re.search(r"There are no intervals, because .*nothing was measured twice", text)
     assert "all models" in policy.engines.published(thin).title

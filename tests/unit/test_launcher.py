@@ -67,7 +67,7 @@ def campaign(own_tmp: Path, parent: int) -> TinyCampaign:
 
 def test_the_parent_holds_the_imports_and_no_device(parent: int) -> None:
     state = parent_state()
-    assert state == {"pid": parent, "cuda_initialised": False, "n_device_files": 0}
+    assert state == {"pid": parent, "cuda_initialised": False, "has_vllm": False, "n_device_files": 0}
     assert parent != os.getpid()
     maps = Path(f"/proc/{parent}/maps").read_text()
     assert "libtorch" in maps
@@ -155,6 +155,17 @@ def test_stop_ends_a_parent_and_nobody_waits_for_it_before(parent: int, own_tmp:
         assert process_is_gone(other)
         assert stop_parent() is False
         assert not launcher.socket_path().exists()
+
+
+def test_runs_of_vllm_have_a_parent_of_their_own_and_both_are_stopped(own_tmp: Path) -> None:
+    """Importing vLLM changes PyTorch: runs of transformers must not be forked from a parent that did."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", "more-parents")  # other sockets: the module's parent goes on
+        pids = [parent_state(engine)["pid"] for engine in launcher.PARENTS]
+        assert pids[0] != pids[1]
+        assert parent_state()["pid"] == pids[0]
+        assert stop_parent() is True
+        assert all(process_is_gone(pid) for pid in pids)
 
 
 def test_a_parent_dies_with_its_owner(own_tmp: Path) -> None:

@@ -97,7 +97,7 @@ def test_long_context_guidance_and_prompts_at_once() -> None:
     )
     assert set(rows.loc[rows["comparison"] == "prompts_at_once", "baseline"]) == {"1 prompt at once"}
     assert rows[ENDS].isna().all(axis=None)  # nothing was measured twice
-    assert rows["note"].str.startswith("no interval, because repetitions leave 0").all()
+    assert rows["note"].str.startswith("no interval, because nothing was measured twice").all()
 
 
 def _at_once(sizes: Any, energies: Any, **levels: Any) -> pd.DataFrame:
@@ -137,7 +137,7 @@ def test_its_interval_is_that_of_scipy_on_means_and_not_on_runs() -> None:
 
 def test_few_numbers_of_prompts_and_energies_of_0_are_refused() -> None:
     row = prompts_curve(_at_once([1, 8, 32], [3.0, 2.0, 1.0]), confidence=0.95).table().iloc[0]
-    assert row["note"] == "the curve cannot be fitted, because 3 numbers of prompts are measured and 4 are needed"
+    assert row["note"] == "the curve cannot be fitted, because it takes 4 numbers of prompts at once, and has 3"
     assert pd.isna(row["plateau_energy_j_per_prompt"])
     assert prompts_curve(_frame(_run(1.0, 128, 128)), confidence=0.95).table().empty
     with pytest.raises(AnalysisError, match="energy_j_per_prompt of prompts_at_once"):

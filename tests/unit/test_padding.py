@@ -110,9 +110,12 @@ def test_ratios_to_the_smallest_the_lowest_and_the_drawn_batch() -> None:
     rise = row_of(table, factor="lowest", batch_size=64)
     assert rise["baseline"] == "4"
     assert rise["estimate"] == pytest.approx(np.exp(1.6))
-    falling = row_of(table, factor="lowest", batch_size=2)  # of the smaller batches, not of itself
-    assert falling["baseline"] == "1"
-    assert falling["estimate"] == pytest.approx(np.exp(-0.3))
+    falling = padding(_curve(FALLING), confidence=0.95).table()
+    falling = falling[falling["quantity"] == "energy_j_per_effective_input_token"]
+    lowest = row_of(falling, factor="lowest", batch_size=16)  # of the smaller batches, not of itself
+    assert lowest["baseline"] == "8"
+    assert lowest["estimate"] == pytest.approx(2**-0.5)
+    assert set(falling.loc[falling["factor"] == "lowest", "batch_size"]) == {8, 16, 32, 64}  # of three smaller ones
     assert row_of(table, factor="batch_order")["estimate"] == pytest.approx(0.8)
     assert (table.loc[table["factor"].notna(), "n_sitting_pairs"] == 2).all()
 
@@ -188,7 +191,7 @@ def test_a_plateau_fools_the_parabola_but_is_no_u() -> None:
 
 def test_too_few_batches_or_runs_are_not_fitted() -> None:
     few = _shape(_curve({batch: U[batch] for batch in (1, 4, 16)}))
-    assert "3 of the 4 batch sizes" in few["note"]
+    assert "a curve takes 4 batch sizes, and this one has 3" in few["note"]
     once = _shape(_curve({batch: U[batch] for batch in (1, 2, 4, 16)}, hosts=(1.0,)))
     assert "4 runs leave 1 of 4 degrees of freedom" in once["note"]
     assert pd.isna(once["shape"])

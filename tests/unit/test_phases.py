@@ -172,7 +172,19 @@ def test_methods_are_compared_where_both_have_an_energy() -> None:
     prefill = one(table, factor="method", quantity="energy_j_per_input_token")
     decode = one(table, factor="method", quantity="energy_j_per_output_token")
     assert [prefill["estimate"], decode["estimate"]] == pytest.approx([40 / 50, 136 / 126])
-    assert "degrees of freedom" in decode["note"]
+    assert "2 runs repeat a setting" in decode["note"]
+
+
+def test_two_methods_in_one_run_are_no_repetition() -> None:
+    """Five settings measured once: that the methods differ says nothing of how repetitions scatter."""
+    rows = []
+    for n_input in (100, 200, 300, 400, 500):
+        rows += [run(1, 50.0, 0.2, n_input_tokens=n_input), run(64, 176.0, 0.9, n_input_tokens=n_input)]
+        rows[-1] |= {"prefill_s": 2.0 + n_input / 1000}
+    table = phases(table_of(*rows), **KNOBS).table()
+    found = table[(table["factor"] == "method") & (table["model"] != "all") & table["estimate"].notna()]
+    assert len(found) == 10
+    assert found["estimate_low"].isna().all()
 
 
 def test_nothing_measured_gives_empty_tables() -> None:

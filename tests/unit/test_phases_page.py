@@ -106,8 +106,8 @@ def test_padding_is_as_constructed(whole: policy.Evidence) -> None:
     assert _range(found.title, r"\(95 %")[0] == pytest.approx(padded / (1190 * 0.006 + 2), rel=0.05)
     assert "60 % at batch 64" in found.detail  # 1 - 1 / 2.5
     shapes = padding.best_batch(whole).title
-    assert "in prefill rises from batch 1 to 64" in shapes
-    assert "in decoding is lowest at batch" in shapes
+    assert "in prefill it rises from batch 1 to 64" in shapes
+    assert "in decoding it is lowest at batch" in shapes
     assert re.search(r"in prefill \d+ % less at batch 4", padding.sorting(whole).title)
 
 
@@ -123,7 +123,10 @@ def test_thin_campaigns_say_what_they_lack(whole: policy.Evidence, tmp_path: Pat
     thin = policy.load(tmp_path, "thin", LOADED, studies="serving")
     assert "no interval" in thin.phases["note"].iloc[0]
     assert phases.formats(thin).title.startswith("Not measured")
-    assert "cannot be fitted, because 3 of the 4 batch sizes" in padding.best_batch(thin).title
+    assert "cannot be told yet" in padding.best_batch(thin).title
+    assert "prefill: no course can be told, because a curve takes 4 batch sizes, and this one has 3" in str(
+        padding.best_batch(thin)
+    )
     for say in (*SENTENCES, *TABLES):
         assert "unknown" not in str(say(thin))
     for draw in FIGURES.values():

@@ -104,6 +104,67 @@ def test_leaving_out_says_how_far_off_estimates_are(runs: list[history.Observed]
     assert planner.leave_one_out(runs[:1]) is None
 
 
+def _sharing(batches: list[int]) -> ResolvedCampaign:
+    fixed = {"model": "llama-3.2-1b", "engine": "vllm", "engine_process": "shared", "execution": "graphs"}
+    return synthetic.small_campaign(studies={"s": {"question": "?", "fixed": fixed, "vary": {"batch_size": batches}}})
+
+
+def _later(content: dict[str, Any], by_s: float, by_j: float) -> None:
+    """Let an engine start that much later, with so much more energy."""
+    for one in content["intervals"]:
+        if one["phase"] not in ("idle", "load"):
+            one["opened_s"], one["closed_s"] = one["opened_s"] + by_s, one["closed_s"] + by_s
+            for edge in ("counter_opened_j", "counter_closed_j"):
+                one[edge] = [value + by_j for value in one[edge]]
+    content["process_ended_s"] += by_s
+    content["counter_ended_j"] = [value + by_j for value in content["counter_ended_j"]]
+
+
+def test_the_start_of_a_shared_engine_is_told_apart_and_counts_once() -> None:
+    """SYNTHETIC: of three runs in one engine the first starts it; then a start that takes 40 s and 5000 J more."""
+    resolved = _sharing([1, 2, 4])
+    measurement, observed = resolved.campaign.measurement, []
+    records = [record for record in synthetic.campaign_records(resolved) if record.identity.cycle == 1]
+    for place, record in enumerate(records):
+        shared = {"process": "p", "position": place, "first_run": records[0].run_id}
+        content = synthetic.altered(record, {"launch.shared": shared}).model_dump(mode="json")
+        if place > 0:
+            content["intervals"] = [one for one in content["intervals"] if one["phase"] not in ("idle", "load")]
+        found = history.observed(content, resolved.models, measurement)
+        assert found is not None
+        observed.append(found)
+        if place == 0:
+            _later(content, 40.0, 5000.0)
+            later = history.observed(content, resolved.models, measurement)
+            assert later is not None
+            assert (later.wall_s, later.energy_j) == pytest.approx((found.wall_s, found.energy_j), rel=1e-9)
+            assert later.overhead_s == pytest.approx(found.overhead_s, rel=1e-6)
+            assert later.start_s == pytest.approx((found.start_s or 0.0) + 40.0, rel=1e-9)
+            assert later.start_energy_j == pytest.approx(found.start_energy_j + 5000.0, rel=1e-9)
+    assert [one.start_s is None for one in observed] == [False, True, True]
+    estimator = planner.Estimator(observed, {"llama-3.2-1b": observed[0].n_parameters})
+    runs = expand(_sharing([1, 2, 4, 8]))
+    each = estimator.forecasts(runs, measurement)
+    added_s = [
+        one.wall_s - estimator.forecast(run.levels, measurement).wall_s for one, run in zip(each, runs, strict=True)
+    ]
+    assert added_s == pytest.approx([observed[0].start_s, 0, 0, 0] * 2, abs=1e-9)  # one engine a cycle
+
+
+def test_requests_take_at_least_until_the_last_arrives(runs: list[history.Observed]) -> None:
+    estimator = planner.Estimator(runs, {run.levels.model: run.n_parameters for run in runs})
+    asked: dict[str, Any] = {"engine": "vllm_server", "arrival": "fixed", "arrival_requests_per_s": 2.0}
+    levels = Setting(model="llama-3.2-1b", batch_size=1, n_prompts=301, **asked)
+    assert levels.arrival_span_s == 150.0
+    assert estimator.forecast(levels, runs[0].measurement).wall_s > 150.0
+
+
+def test_runs_that_follow_one_another_take_one_gpu() -> None:
+    one = Setting(model="m")
+    runs = [(one, 30.0), (one, 10.0), (one, 5.0), (one, 5.0)]
+    assert planner.finish_s(runs, 2, [[0, 2, 3]]) == [30.0, 10.0, 35.0, 40.0]
+
+
 def test_side_by_side() -> None:
     one = Setting(model="m")
     four = Setting(model="m", parallelism="replicas", n_gpus=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,22 @@ def test_a_report_counts_runs_and_joules_of_devices_that_take_part(tmp_path: Pat
     energy_j = sum(ended) - sum(started)  # the second device idles and is nobody's
     assert f"{energy_j / 1000:.1f} kJ so far" in said
     assert progress.standing(tmp_path, RUN_IDS).energy_j == pytest.approx(energy_j, rel=1e-12)
+
+
+def test_runs_that_followed_in_the_same_engine_are_lines_of_their_own(tmp_path: Path) -> None:
+    """Three runs of one process that took 60 s: the first took what the others did not."""
+    paths = [tmp_path / "records" / f"{record.run_id}.json" for record in RECORDS[:3]]
+    for place, (path, record) in enumerate(zip(paths, RECORDS, strict=False)):
+        write_record(path, record)
+        os.utime(path, (1000.0 + 20 * place, 1000.0 + 20 * place))
+    said = progress.report(paths[0], RUN_IDS, 60.0, paths[1:])
+    lines = progress.read(tmp_path)
+    assert [line.run for line in lines] == [record.run_id for record in RECORDS[:3]]
+    assert [line.finished_s for line in lines] == [1000.0, 1020.0, 1040.0]
+    walls_s = [record.process_ended_s for record in RECORDS[1:3]]
+    assert [line.wall_s for line in lines] == pytest.approx([60.0 - sum(walls_s), *walls_s], rel=1e-12)
+    assert "2 runs followed in its engine" in said
+    assert progress.left_s(lines, 4) == pytest.approx(4 * 20.0, rel=1e-12)
 
 
 def test_time_left_is_from_the_pace_and_not_from_the_length_of_a_run(tmp_path: Path) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import synthetic
 
+from inference_energy.flatten import window_rows
 from inference_energy.readings import (
     codecarbon_gpu_power_w,
     codecarbon_powers_w,
     cumulative_energy_j,
+    per_iteration,
     shared_energies_j,
     tail_energies_j,
     taking_part,
+    work_s,
 )
 from inference_energy.records import CodeCarbonEnergy
 
@@ -82,6 +87,45 @@ def test_each_device_is_billed_from_its_own_tick_to_its_own_tick_less_its_waitin
     np.testing.assert_allclose(settling_j, (mean_w - synthetic.IDLE_LOADED_W) * 0.010, rtol=1e-9)
     shared_j = 300.0 * worked_s + synthetic.IDLE_LOADED_W * 0.07  # both from the work's begin to 70 ms after it
     np.testing.assert_allclose(shared_energies_j(changed, window), shared_j, rtol=1e-9)
+
+
+def test_where_requests_arrive_the_work_is_from_the_first_arrival_to_the_last_answer() -> None:
+    record = synthetic.campaign_records(synthetic.small_campaign())[0]
+    place = next(index for index, one in enumerate(record.intervals) if one.phase == "window")
+    window = record.intervals[place]
+    opened_s, ended_s = window.opened_s, window.work_ended_s
+    two = {
+        "scheduled_s": [opened_s + 0.06, opened_s + 0.1],  # by hand: connections take 60 ms
+        "sent_s": [opened_s + 0.061, None],
+        "first_token_s": [opened_s + 0.2, None],
+        "ended_s": [ended_s - 0.04, ended_s - 0.09],  # the last answer comes 40 ms before all are read
+        "n_input_tokens": [4, 4],
+        "n_tokens_requested": [8, 8],
+        "n_tokens_counted": [8, 0],
+        "n_tokens_reported": [8, None],
+        "outcome": ["ok", "refused"],
+        "detail": [None, None],
+        "client_cpu_s": 0.1,
+        "client_wall_s": 0.3,
+    }
+    changed = synthetic.altered(record, {"requests": two})
+    assert work_s(record, window) == (opened_s, ended_s)
+    assert work_s(changed, window) == (opened_s + 0.06, ended_s - 0.04)
+    assert work_s(changed, record.intervals[place + 1]) == work_s(record, record.intervals[place + 1])  # none arrive
+    before, after = (window_rows(one)[0] for one in (record, changed))
+    assert after["duration_s"] == pytest.approx(before["duration_s"] - 0.1, rel=1e-12)
+    assert after["energy_j"] == pytest.approx(before["energy_j"] - synthetic.IDLE_LOADED_W * 0.1, rel=1e-9)
+    assert after["tail_s"] == pytest.approx(before["tail_s"] + 0.04, rel=1e-9)
+
+
+def test_answers_of_several_lengths_and_requests_that_arrive_have_no_decoding_steps() -> None:
+    record = synthetic.campaign_records(synthetic.small_campaign())[0]
+    window = next(one for one in record.intervals if one.phase == "window")
+    n_tokens, n_steps = per_iteration(record, window)
+    assert n_steps == record.levels.n_output_tokens
+    mixed = synthetic.altered(record, {"workload.n_output_tokens_of": [1, 31]})
+    assert per_iteration(mixed, window)[0] == n_tokens
+    assert math.isnan(per_iteration(mixed, window)[1])
 
 
 def test_codecarbon_that_read_no_gpu_is_missing_beside_nvml_and_nowhere_else() -> None:

@@ -68,6 +68,8 @@ def test_the_first_version_says_nothing_of_what_came_later(record: Record) -> No
     assert (record.n_attempts, record.launch.n_processes, record.launch.start, record.device_checks) == (1, 1, None, [])
     assert {interval.device_opened_s for interval in record.intervals} == {None}
     assert {interval.waited_s for interval in record.intervals} == {None}
+    assert (record.engine, record.engine_samples, record.requests, record.launch.shared) == (None, None, None, None)
+    assert {interval.iteration_first_token_s for interval in record.intervals} == {None}
 
 
 def test_the_second_version_holds_what_several_gpus_need() -> None:
@@ -99,6 +101,46 @@ def test_the_second_version_holds_what_several_gpus_need() -> None:
     assert setting_id(record.levels) == record.identity.setting
 
 
+def test_the_third_version_holds_requests_that_arrive() -> None:
+    """300 requests at once to vLLM's server on an NVIDIA H200, as measured but for a trace thinned to ten samples."""
+    record = read_record(GOLDEN / "record_v3.json")
+    shared, engine, samples, requests = record.launch.shared, record.engine, record.engine_samples, record.requests
+    assert shared is not None
+    assert (shared.position, shared.first_run) == (3, "arrival/llama-3.1-8b_bf16_b1_b8886722.c1")
+    assert [interval.phase for interval in record.intervals] == ["warmup", "window", "idle_loaded"]  # the first loaded
+    assert engine is not None
+    assert (engine.name, engine.version, engine.graph_mode) == ("vllm_server", "0.22.0", "FULL_AND_PIECEWISE")
+    assert (engine.n_kv_blocks, engine.n_tokens_per_kv_block, engine.n_preemptions) == (55398, 16, 0)
+    assert samples is not None
+    assert len(samples.time_s) == len(samples.n_running) == len(samples.kv_cache_fraction) == 21
+    assert requests is not None
+    assert set(requests.outcome) == {"ok"}
+    assert len(requests.sent_s) == 300
+    assert requests.n_tokens_counted == requests.n_tokens_reported == requests.n_tokens_requested
+    assert record.workload is not None
+    assert requests.n_input_tokens == record.workload.n_input_tokens_of
+    window = record.intervals[1]
+    assert window.tokens is not None
+    assert window.tokens.n_tokens_generated == sum(requests.n_tokens_counted) == 300 * record.levels.n_output_tokens
+    assert setting_id(record.levels) == record.identity.setting
+
+
+def test_the_third_version_holds_first_tokens() -> None:
+    """128 prompts at once in an engine that had served another run, on an NVIDIA H200; the trace is thinned alike."""
+    record = read_record(GOLDEN / "record_v3_offline.json")
+    assert record.requests is None
+    assert record.launch.shared is not None
+    assert record.launch.shared.position == 1
+    windows = [interval for interval in record.intervals if interval.phase == "window"]
+    assert [len(window.iteration_duration_s) for window in windows] == [4, 5, 5, 5, 4]
+    assert windows[0].iteration_first_token_s is not None
+    assert windows[0].iteration_first_token_s[:2] == pytest.approx([0.0778285, 0.0792234], abs=1e-7)
+    for window in windows:
+        firsts = window.iteration_first_token_s or []
+        assert all(0 < one < whole for one, whole in zip(firsts, window.iteration_duration_s, strict=True))
+    assert setting_id(record.levels) == record.identity.setting
+
+
 def test_the_stored_example_keeps_its_numbers(record: Record) -> None:
     windows = [interval for interval in record.intervals if interval.phase == "window"]
     assert len(windows) == 5
@@ -126,13 +168,14 @@ def _changed(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> Path
     return path
 
 
-@pytest.mark.parametrize(("version", "shown"), [(0, "0"), (3, "3"), ("1", "'1'"), (None, "None")])
+@pytest.mark.parametrize(("version", "shown"), [(0, "0"), (4, "4"), ("1", "'1'"), (None, "None")])
 def test_another_schema_version_is_refused(tmp_path: Path, version: object, shown: str) -> None:
     path = _changed(tmp_path, lambda content: content.update(schema_version=version))
     with pytest.raises(RecordError) as caught:
         read_record(path)
     assert str(caught.value) == (
-        f"{path}: schema version {shown}. Expected: version 1 or 2. Use the release that wrote it, or measure it again."
+        f"{path}: schema version {shown}. Expected: version 1 or 2 or 3."
+        " Use the release that wrote it, or measure it again."
     )
 
 

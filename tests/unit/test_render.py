@@ -7,10 +7,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from drawn_campaign import frames, write
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from inference_energy import policy, render
+from inference_energy import render
 from inference_energy.errors import NotebookError
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
@@ -68,37 +67,6 @@ def test_two_executions_and_renderings_give_the_same_bytes(tmp_path: Path) -> No
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
     assert "42" in (tmp_path / "one.html").read_text(encoding="utf-8")
     assert str(tmp_path) not in (tmp_path / "one.ipynb").read_text(encoding="utf-8")
-
-
-@pytest.mark.slow
-def test_every_notebook_becomes_a_self_contained_page(tmp_path: Path) -> None:
-    """A campaign measured on a CPU passes the same way in tests/workflow/test_smoke.py."""
-    campaign = "pilot"
-    write(tmp_path, campaign, frames())
-    footer = policy.footer(policy.read_about(tmp_path / campaign / "tables/about.json"))
-    pages = []
-    for notebook in NOTEBOOKS:
-        executed, page = tmp_path / notebook.name, tmp_path / f"{notebook.stem}.html"
-        render.execute(notebook, executed, {"campaign": campaign, "results": str(tmp_path)})
-        render.to_html(executed, page, footer)
-        pages.append(page)
-        html = page.read_text(encoding="utf-8")
-        assert not re.search(r"<(link|iframe)\b|<script\b[^>]*\bsrc\b", html)
-        assert not re.search(r"""(?:src|href)\s*=\s*["']?\s*(?:https?:)?//""", html)
-        assert not re.search(r"@import|url\(\s*[\"']?http", html)
-        assert 'id="show-code"' in html
-        assert "<title>" in html
-        assert '<html lang="en">' in html
-        assert all('alt="' in image for image in re.findall(r"<img\b[^>]*>", html))
-        assert html.rindex("0123abc") > html.rindex("</main>")
-    render.index(pages, tmp_path / "index.html", "Pages", footer)
-    linked = re.findall(r'<a href="([^"]+)">', (tmp_path / "index.html").read_text(encoding="utf-8"))
-    assert linked == [page.name for page in pages]
-    assert ">Can the numbers of this campaign be trusted?</a>" in (tmp_path / "index.html").read_text(encoding="utf-8")
-    drawn = {path.stem for path in (tmp_path / campaign / "figures").glob("*.svg")}
-    n_saved = sum(notebook.read_text(encoding="utf-8").count("figures.save(") for notebook in NOTEBOOKS)
-    assert len(drawn) == n_saved > 20  # none under another's name, and none left out without data
-    assert drawn == {path.stem for path in (tmp_path / campaign / "figures").glob("*.csv")}
 
 
 def test_code_is_hidden_until_asked_for(tmp_path: Path) -> None:

@@ -198,6 +198,26 @@ def test_another_setting_is_refused() -> None:
         replay_record(source, other.run, other.resolved)
 
 
+@pytest.mark.parametrize("levels", [{"engine": "vllm"}, {"input_length_cv": 0.5, "n_prompts": 8}])
+def test_what_a_replay_does_not_know_is_refused(levels: dict[str, Any]) -> None:
+    _, source = _measured({})
+    other = FakeRun(levels=levels)
+    source = source.model_copy(update={"levels": other.run.levels})
+    with pytest.raises(RecordError, match="transformers and one length: no more is replayed"):
+        replay_record(source, other.run, other.resolved)
+
+
+def test_first_tokens_come_when_they_were_recorded() -> None:
+    run, source = _measured({})
+    firsts_s = [[0.1 + 0.01 * n for n in range(len(i.iteration_duration_s))] or None for i in source.intervals]
+    intervals = [
+        i.model_copy(update={"iteration_first_token_s": first_s})
+        for i, first_s in zip(source.intervals, firsts_s, strict=True)
+    ]
+    replayed = replay_record(source.model_copy(update={"intervals": intervals}), run.run, run.resolved)
+    assert [i.iteration_first_token_s for i in replayed.intervals] == firsts_s
+
+
 def test_a_meter_without_ticks_is_refused() -> None:
     run, source = _measured({"counter": {"ticks": False}})
     with pytest.raises(RecordError, match="shows no ticks"):

@@ -312,6 +312,24 @@ def test_an_endpoint_answers_like_a_server_of_ours(facts: ModelFacts, monkeypatc
     assert all("Authorization: Bearer secret" in head for head in script.heads)
 
 
+def test_tokens_of_an_endpoint_that_names_no_ids_are_those_asked_for_if_the_answer_is_that_long(
+    facts: ModelFacts,
+) -> None:
+    """Events hold several tokens: the server's own count says that each answer has the length asked for."""
+    levels = _levels(engine="endpoint")
+    with serving(Script()) as port:
+        engine = EndpointEngine(levels, facts, 7, _endpoint(port, dialect="openai"))
+        engine.load()
+        engine.take(levels, _prompts(levels, facts))
+        found = engine.iterate(waiting=True)
+        observed = engine.observations()
+        engine.close()
+
+    assert found.n_tokens == found.n_non_padding_tokens == 36
+    assert observed.requests is not None
+    assert sum(observed.requests.n_tokens_counted) == 12  # events
+
+
 def test_all_requests_failing_is_an_error_and_some_are_not(facts: ModelFacts) -> None:
     levels = _levels(engine="endpoint")
     with serving(Script(behaviour="status_500", n_good=1)) as port:
@@ -329,9 +347,9 @@ def test_all_requests_failing_is_an_error_and_some_are_not(facts: ModelFacts) ->
 def test_an_endpoint_that_is_not_there_or_has_another_model(facts: ModelFacts, monkeypatch: pytest.MonkeyPatch) -> None:
     levels = _levels(engine="endpoint")
     monkeypatch.delenv("SOME_KEY", raising=False)
-    with pytest.raises(EngineError, match="nobody answers"):
+    with pytest.raises(ConfigError, match="nobody answers"):
         EndpointEngine(levels, facts, 7, _endpoint(serving_module.free_port())).load()
-    with serving(Script(name="another")) as port, pytest.raises(EngineError, match="serves another"):
+    with serving(Script(name="another")) as port, pytest.raises(ConfigError, match="serves another"):
         EndpointEngine(levels, facts, 7, _endpoint(port)).load()
     with pytest.raises(ConfigError, match="SOME_KEY is not set"):
         EndpointEngine(levels, facts, 7, _endpoint(1, key_variable="SOME_KEY"))

@@ -397,6 +397,31 @@ def test_what_is_measured_or_comes_too_late_is_left(campaign: Campaign) -> None:
     assert campaign.record(4).status == "ok"
 
 
+def test_a_run_is_measured_by_one_process_only(campaign: Campaign) -> None:
+    """Another process is at run 5: who shares its engine leaves it out, who is asked for it waits for the record."""
+    paths = {number: campaign.folder / "records" / f"{campaign.run(number).run_id}.json" for number in SHARED}
+    clock: Any = SystemClock()
+    with session._sole(paths[5], "another process", 0.0, clock):
+        assert _ended(campaign.start(4, also=_others(campaign, 4))) == 0
+        assert [paths[number].exists() for number in SHARED] == [True, False, True]
+        pid = campaign.start(5)
+        time.sleep(0.3)
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+        paths[5].write_text("a record", encoding="utf-8")
+    assert _ended(pid) == 0
+    assert paths[5].read_text(encoding="utf-8") == "a record"
+
+
+def test_a_run_that_another_process_gave_up_is_measured(campaign: Campaign) -> None:
+    path = campaign.folder / "records" / f"{campaign.run(5).run_id}.json"
+    clock: Any = SystemClock()
+    with session._sole(path, "another process", 0.0, clock):
+        pid = campaign.start(5)
+        time.sleep(0.3)
+    assert _ended(pid) == 0
+    assert 0.0 < (campaign.record(5).launch.started_to_load_s or 0.0) < 0.3  # the wait is no part of the run
+
+
 # --- the end of a run ------------------------------------------------------------------------------
 
 

@@ -104,6 +104,12 @@ def test_a_host_falls_out_of_a_ratio_that_one_sitting_holds() -> None:
     assert [row["estimate"], row["estimate_low"], row["estimate_high"]] == pytest.approx([2.0, 2.0, 2.0])
 
 
+def test_one_sitting_is_within_a_sitting_without_an_interval() -> None:
+    row = cells(_scattered(sittings=("s",)), ["model"], "energy_j_per_output_token").ratio(([("c",)], [("a",)]), 0.95)
+    assert (row["compared"], row["note"]) == (WITHIN, f"no interval, because {ONCE}")
+    assert np.isnan(row["estimate_low"])
+
+
 def test_cells_that_no_sitting_ties_together_are_compared_over_sittings() -> None:
     runs = runs_of(
         *({"model": "a", "sitting": s, "energy_j_per_output_token": e} for s, e in (("s", 1.0), ("t", 1.2))),
@@ -315,6 +321,18 @@ def test_a_change_of_format_and_gpus_is_the_product_of_its_parts() -> None:
     share = _change(table, ("bfloat16", 2), ("float8", 1), quantity=PRECISION_SHARE)
     assert share["estimate"] == pytest.approx(np.log(0.5) / np.log(0.4))
     assert _change(table, ("bfloat16", 1), ("float8", 1), quantity=SPEED_RATIO)["estimate"] == pytest.approx(2)
+
+
+def test_a_format_that_only_another_study_measured_is_taken_and_other_workloads_are_not() -> None:
+    runs = formats()
+    moved = (runs["precision"] == "bfloat16") & (runs["n_gpus"] == 1)
+    elsewhere = runs.assign(study=runs["study"].mask(moved, "engine"))
+    shown = quantisation(elsewhere, confidence=0.95).table()
+    pd.testing.assert_frame_equal(shown, quantisation(runs, confidence=0.95).table())
+    longer = elsewhere.assign(n_output_tokens=elsewhere["n_output_tokens"].mask(moved, 500))
+    found = quantisation(longer, confidence=0.95).table()
+    assert len(found) < len(shown)
+    assert not (found["precision_from"].eq("bfloat16") & found["n_gpus_from"].eq(1)).any()
 
 
 def test_changes_that_nobody_asks_about_have_no_rows() -> None:

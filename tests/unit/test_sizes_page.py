@@ -38,7 +38,7 @@ WORDS = ("A finding.", "Small print.")
 FIGURES = {
     "laws": lambda e: figures.sizes.laws(policy.sizes.size_points(e), e.model_size, *WORDS),
     "machines": lambda e: figures.sizes.machines(policy.sizes.size_points(e), e.right_size, *WORDS),
-    "formats": lambda e: figures.sizes.formats(policy.runs_of(e, "quantisation"), e.quantisation, *WORDS),
+    "formats": lambda e: figures.sizes.formats(policy.sizes.format_runs(e), e.quantisation, *WORDS),
     "choices": lambda e: figures.sizes.choices(policy.framework.choice_rows(e), *WORDS),
 }
 
@@ -56,6 +56,7 @@ def _runs() -> pd.DataFrame:
         for name, n in (cells if n_input == 100 else cells[:5])
     ]
     both = pd.concat([runs_of(*sizes), formats(noise=0.01)], ignore_index=True)
+    both = both.assign(setting=both["study"] + " " + both["setting"])
     return both.assign(status="ok", weights="random", hardware="a machine", energy_method="nvml_total_energy")
 
 
@@ -145,4 +146,6 @@ def test_one_cycle_and_none(whole: policy.Evidence, tmp_path: Path) -> None:
     for sentence in SENTENCES:
         assert "Not measured in this campaign" in sentence(absent).title
     few = _evidence(whole.runs[whole.runs["model"].isin(["a", "b"])], tmp_path / "few")
-    assert "a law takes five models of one pair of lengths, and 2 models were measured" in policy.sizes.laws(few).title
+    title = policy.sizes.laws(few).title
+    assert "that takes five models of one pair of lengths, and there are 2" in title
+    assert re.match(r"2.0 times the parameters took 1.\d× the energy per token \(100 tokens in and 100 out\)", title)

@@ -98,6 +98,14 @@ def test_sorted_by_length_each_batch_is_asked_for_its_own() -> None:
 # --- what comes back -------------------------------------------------------------------------------------
 
 
+def test_an_iteration_of_a_pass_is_expected_to_be_shorter_than_the_longest_batch_of_the_warm_up() -> None:
+    prefill = {"n_output_tokens": 1, "output_length_cv": 0.0}
+    # Batches of 6, 8 and 5 prompt tokens; the warm-up repeats the last, with the longest prompt.
+    assert _audited(_levels(**prefill)).mean_over_warm_up() == pytest.approx((6 + 8 + 5) / 3 / 5)
+    assert _audited(_levels(**prefill, input_length_cv=0.0)).mean_over_warm_up() == 1.0  # it goes round
+    assert _audited(_levels()).mean_over_warm_up() == 1.0
+
+
 def test_counts_add_up_until_they_are_asked_for() -> None:
     audited = _audited(_levels(), Generated(20, 12, 0.5, 0.1), Generated(12, 12, 0.25, 0.2), Generated(1, 1))
     for _ in range(2):

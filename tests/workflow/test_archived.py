@@ -14,6 +14,7 @@ from inference_energy.questions import QUESTIONS
 
 pytestmark = pytest.mark.slow
 FILES = ("records.parquet", "campaign.yaml", "SHA256SUMS")
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module", params=["h200-pilot", "h200"])
@@ -40,8 +41,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, archive: Path, archived: t
     shutil.copytree(ROOT / "results" / "audit-baker", copy.parent / "audit-baker")
     for name in FILES:
         shutil.copy(archive / name, copy / name)
-    n_notebooks = len(list((ROOT / "notebooks").glob("*.ipynb")))
-    follows = {"aggregate": 1, "check": 1, "analyse": len(QUESTIONS), "context": 1, "page": n_notebooks, "pdf": 1}
+    follows = {"aggregate": 1, "check": 1, "analyse": len(QUESTIONS), "context": 1, "page": len(NOTEBOOKS), "pdf": 1}
     assert planned(made.snakemake(*archived)) == {**follows, "index": 1, "all": 1}
     return made
 
@@ -53,8 +53,30 @@ def results(project: Project, archive: Path) -> Path:
 
 def test_it_comes_to_its_report_and_stays(project: Project, results: Path, archived: tuple[str, str]) -> None:
     pages = {path.stem for path in (results / "report").glob("*.html")}
-    assert pages == {"index", *(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))}
+    assert pages == {"index", *(path.stem for path in NOTEBOOKS)}
     assert planned(project.snakemake(*archived)) == {}
+
+
+def test_every_notebook_becomes_a_self_contained_page(project: Project, results: Path) -> None:
+    about = policy.read_about(results / "tables" / "about.json")
+    pages = [results / "report" / f"{notebook.stem}.html" for notebook in NOTEBOOKS]
+    for page in pages:
+        html = page.read_text(encoding="utf-8")
+        assert not re.search(r"<(link|iframe)\b|<script\b[^>]*\bsrc\b", html)
+        assert not re.search(r"""(?:src|href)\s*=\s*["']?\s*(?:https?:)?//""", html)
+        assert not re.search(r"@import|url\(\s*[\"']?http", html)
+        assert 'id="show-code"' in html
+        assert "<title>" in html
+        assert '<html lang="en">' in html
+        assert all('alt="' in image for image in re.findall(r"<img\b[^>]*>", html))
+        assert html.rindex(about.commit) > html.rindex("</main>")
+    index = (results / "report" / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r'<a href="([^"]+\.html)">', index) == [page.name for page in pages]
+    assert ">Can the numbers of this campaign be trusted?</a>" in index
+    drawn = {path.stem for path in (results / "figures").glob("*.svg")}
+    n_saved = sum(notebook.read_text(encoding="utf-8").count("figures.save(") for notebook in NOTEBOOKS)
+    assert len(drawn) == n_saved > 20  # none under another's name, and none left out without data
+    assert drawn == {path.stem for path in (results / "figures").glob("*.csv")}
 
 
 def test_the_readme_says_what_the_archive_says(project: Project, results: Path) -> None:

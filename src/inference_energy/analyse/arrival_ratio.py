@@ -110,13 +110,16 @@ def _paired(served: pd.DataFrame, confidence: float, n_bootstrap: int, seed: int
                 rng = np.random.default_rng(seed)
                 logs = np.log(of_pattern[RATIO].astype(float))
                 ends = mean_over_settings(of_pattern["setting"], logs, confidence, n_bootstrap, rng)
+                reason = None
+                if len(set(of_pattern["setting"])) == 1:  # its cycles say nothing of other settings
+                    ends, reason = (ends[0], np.nan, np.nan), "one setting: no interval over settings"
                 yield (
                     {"comparison": comparison, "scope": "all" if pattern == "all" else "pattern"}
                     | {"level": "random gaps" if pattern == "all" else pattern, "baseline": baseline}
                     | {"arrival": None if pattern == "all" else pattern, "model": _common(of_pattern, "model")}
                     | _ends(*(float(np.exp(end)) for end in ends))
                     | {"interval_by": "over settings"}
-                    | grounds(of_pattern)
+                    | grounds(of_pattern, reason)
                 )
 
 

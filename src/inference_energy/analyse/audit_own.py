@@ -76,8 +76,10 @@ def audit_own(runs: pd.DataFrame, devices: pd.DataFrame, windows: pd.DataFrame) 
 
 def _records(ok: pd.DataFrame, devices: pd.DataFrame, windows: pd.DataFrame) -> Records:
     n_processes = ok["n_processes"].astype(float)
-    # Processes of tensor parallelism answer together, so each has a share of every prompt.
-    answered = (ok["n_iterations"] * ok["batch_size"]).astype(float)
+    # Where requests arrive, an iteration is the whole pass. Processes of tensor parallelism answer together, so each
+    # has a share of every prompt.
+    arrives = ok["arrival"].fillna("none") != "none"
+    answered = (ok["n_iterations"] * ok["batch_size"].where(~arrives, ok["n_prompts"])).astype(float)
     made = pd.DataFrame(
         {
             "run": ok["study"] + "/" + ok["setting"] + " cycle " + ok["cycle"].astype(str),

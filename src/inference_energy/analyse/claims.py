@@ -17,6 +17,7 @@ from inference_energy.models.deployments import is_deployment
 from inference_energy.resample import mean_over_settings
 from inference_energy.tables import FACTORS, KEY, conform
 from inference_energy.tables.claims import CLAIMS
+from inference_energy.tables.studies import of_studies
 from inference_energy.verdicts import NOT_TESTABLE, Found
 
 Floats = NDArray[np.float64]
@@ -26,6 +27,20 @@ _NEEDS = {"effect": ("scale", "neutral"), "size": ("scale",), "at least": ("scal
 PICKS = ("", "all", "mean", "lowest", "highest")
 SCALES = ("log", "linear", "reduction")
 
+#: Tables on studies in :data:`tables.studies.SERVING`: an estimate from one rests on runs of these studies, any other
+#: on deployments. A test holds this to the questions.
+ANSWERS_OF_SERVING = (
+    "model_size",
+    "right_size",
+    "quantisation",
+    "engine_comparison",
+    "phases",
+    "padding",
+    "padding_shape",
+    "arrival_ratio",
+    "length_fits",
+    "length_ratios",
+)
 #: Tables that rules may take estimates from, besides `runs`: those of question `claims`, in its order.
 ANSWERS = (
     "energy_summary",
@@ -39,16 +54,7 @@ ANSWERS = (
     "traffic",
     "throughput",
     "scenarios",
-    "model_size",
-    "right_size",
-    "quantisation",
-    "engine_comparison",
-    "phases",
-    "padding",
-    "padding_shape",
-    "arrival_ratio",
-    "length_fits",
-    "length_ratios",
+    *ANSWERS_OF_SERVING,
 )
 
 _RULES, _PUBLISHED = "resources/claim_rules.csv", "resources/published/claims.csv"
@@ -98,7 +104,7 @@ def claims(runs: pd.DataFrame, *tables: pd.DataFrame, confidence: float, n_boots
     *found, published, rules = tables
     answers = {"runs": _deployments(runs)} | dict(zip(ANSWERS, found, strict=True))
     _check(published, rules, answers)
-    ledger = _Ledger(answers, confidence, n_bootstrap, seed)
+    ledger = _Ledger(answers, _with_energy(of_studies(runs, "serving")), confidence, n_bootstrap, seed)
     of_claim = {key: list(parts.groupby("reading", sort=False)) for key, parts in rules.groupby(_ID, sort=False)}
     rows = [
         {
@@ -160,6 +166,7 @@ class _Ledger:
     """The tables that rules take estimates from, and how they are taken and judged."""
 
     answers: Mapping[str, pd.DataFrame]
+    serving: pd.DataFrame  # runs that estimates of ANSWERS_OF_SERVING rest on; other estimates: answers["runs"]
     confidence: float
     n_bootstrap: int
     seed: int
@@ -199,19 +206,20 @@ class _Ledger:
             for each in part
         ]
         shown = verdicts.worst(judged)
-        if first["pick"] and len(set(used["model"])) == 1:  # rules that pick speak of all models
+        of_all = first["pick"] and "model ==" not in first["where"]  # such rules speak of all models
+        if of_all and len(set(used["model"])) == 1:
             shown = verdicts.noted(shown, f"measured on {used['model'].iloc[0]} alone")
         return row | _shown(shown, len(judged)) | _over_published(first, published["value"], shown)
 
     def _runs(self, rule: _Rule) -> pd.DataFrame:
         """Runs behind an estimate: those of its records, and of their baseline those they are compared with."""
-        filters = (rule["records"], rule["baseline"], rule["differs"])
-        if filters not in self.found:
-            self.found[filters] = self._compared(rule)
-        return self.found[filters]
+        known = self.serving if rule["table"] in ANSWERS_OF_SERVING else self.answers["runs"]
+        asked = (rule["table"], rule["records"], rule["baseline"], rule["differs"])
+        if asked not in self.found:
+            self.found[asked] = self._compared(rule, known)
+        return self.found[asked]
 
-    def _compared(self, rule: _Rule) -> pd.DataFrame:
-        known = self.answers["runs"]
+    def _compared(self, rule: _Rule, known: pd.DataFrame) -> pd.DataFrame:
         used = rule.rows(known, "records")
         if not rule["baseline"]:
             return used
@@ -334,10 +342,14 @@ def _ends(rows: pd.DataFrame, column: str, name: str, by: list[str], rule: _Rule
 
 
 def _deployments(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs with energy, without the settings of studies of the method."""
-    known = runs[runs[_ENERGY].notna()]
+    """Runs with energy, without those of other spaces and the settings of studies of the method."""
+    known = _with_energy(of_studies(runs, "deployment"))
+    return known[is_deployment(known)]
+
+
+def _with_energy(runs: pd.DataFrame) -> pd.DataFrame:
     shown = [column.name for column in (*KEY, *FACTORS)]
-    return known.loc[is_deployment(known), [*shown, *_ALSO]]
+    return runs.loc[runs[_ENERGY].notna(), [*shown, *_ALSO]]
 
 
 def _over_published(rule: _Rule, value: float, found: Found) -> dict[str, float]:

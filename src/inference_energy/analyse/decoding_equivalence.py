@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from inference_energy.models.tost import standard_error, tost
 from inference_energy.pairs import DECODING, RATIO, paired
 from inference_energy.tables import conform
 from inference_energy.tables.levers import DECODING_EQUIVALENCE
@@ -113,29 +112,15 @@ def _tested(pairs: pd.DataFrame, confidence: float, margin_fraction: float) -> d
     """Ratio, interval, p-value and verdict of one family."""
     logs = pairs.assign(log_ratio=np.log(pairs[RATIO].astype(float)))
     groups = logs.groupby(["model", "sitting"])["log_ratio"].mean().to_numpy()
-    n, mean = len(groups), float(groups.mean())
     row: dict[str, object] = {
         "n_settings": pairs["setting"].nunique(),
         "n_pairs": len(pairs),
         "n_same_sitting": int((pairs["matched"] == "sitting").sum()),
-        "n_groups": n,
-        "sampling_over_greedy_ratio": math.exp(mean),
+        "n_groups": len(groups),
         "confidence": 2 * confidence - 1,
         "margin_fraction": margin_fraction,
-        "verdict": "undecided",
     }
-    if n < 2:
-        return row | {"note": "no interval, because all runs are of one model in one sitting"}
-    error = float(groups.std(ddof=1)) / math.sqrt(n)
-    half_width = float(stats.t.ppf(confidence, n - 1)) * error
-    low, high = mean - half_width, mean + half_width
-    lower, upper = math.log1p(-margin_fraction), math.log1p(margin_fraction)
-    if error > 0:
-        row["p_value"] = max(
-            float(stats.t.sf((mean - lower) / error, n - 1)), float(stats.t.cdf((mean - upper) / error, n - 1))
-        )
-    if lower < low and high < upper:
-        row["verdict"] = "equivalent"
-    elif high < lower or upper < low:
-        row["verdict"] = "different"
-    return row | {"sampling_over_greedy_ratio_low": math.exp(low), "sampling_over_greedy_ratio_high": math.exp(high)}
+    if len(groups) < 2:
+        row["note"] = "no interval, because all runs are of one model in one sitting"
+    found = (float(groups.mean()), *standard_error(groups))
+    return row | tost("sampling_over_greedy_ratio", *found, confidence, margin_fraction)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from inference_energy.models.curves import of_study
 from inference_energy.models.engines import (
     BASE,
     EAGER,
@@ -105,8 +106,7 @@ def engine_comparison(
     AnalysisError
         If a value is not above 0.
     """
-    settings = runs.loc[runs["study"] == study, "setting"]
-    known = with_components(runs[runs["setting"].isin(settings) & runs[ENERGY].notna()])[_NEEDED]
+    known = with_components(of_study(runs, study, ENERGY))[_NEEDED]
     published = claims[claims["study"] == "wetzel"].set_index("claim_id")["value"].astype(float)
     bootstrap = Bootstrap(confidence, n_bootstrap, seed)
     rows: list[dict[str, object]] = []
@@ -172,9 +172,7 @@ def _over_models(pairs: pd.DataFrame, bootstrap: Bootstrap) -> Iterator[dict[str
         if (n := within["setting"].nunique()) >= N_SETTINGS_MIN:
             yield row | grounds(within)
         else:
-            reason = (
-                f"no interval, because {n} of the {N_SETTINGS_MIN} settings are measured that it takes at the least"
-            )
+            reason = f"no interval, because one over models takes {N_SETTINGS_MIN} settings and there are {n}"
             yield row | dict.fromkeys(_ESTIMATE[1:], np.nan) | grounds(within, reason)
 
 

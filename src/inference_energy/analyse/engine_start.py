@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from scipy import stats
 
+from inference_energy.models.curves import of_study
 from inference_energy.models.engines import (
     EAGER,
     ENERGY,
@@ -22,7 +23,8 @@ from inference_energy.models.engines import (
     THROUGHPUT,
     engine_words,
 )
-from inference_energy.resample import Bootstrap, interval
+from inference_energy.models.repetitions import Spread, pooled
+from inference_energy.resample import Bootstrap
 from inference_energy.tables import KEY, conform
 from inference_energy.tables.engines import ENGINE_START
 
@@ -63,10 +65,12 @@ def engine_start(
     .. math:: N = \frac{S_\text{graphs} - S_\text{eager}}{e_\text{eager} - e_\text{graphs}}
 
     output tokens, *S* the energy of a start and *e* that of a token at one batch size, and after *N* over the
-    throughput of graphs in seconds. Means of starts are arithmetic, with the interval of
-    :func:`inference_energy.resample.mean_over_settings` for a single setting; *N* has a percentile interval over
-    resampled cycles. **With two of each such an interval is their range.** It is missing where a resample
-    saves nothing.
+    throughput of graphs in seconds. All means are geometric, since hosts differ by factors. Costs of starts have the
+    interval of :func:`inference_energy.resample.mean_over_settings` for a single setting. That of *N* is Student's for
+    its logarithm, by the delta method: starts and runs have two or three repetitions each, so the spread of starts is
+    pooled over all starts of both kinds, those of energy and throughput over all settings
+    (:mod:`inference_energy.models.repetitions`), and degrees of freedom are Welch and Satterthwaite's. It is missing
+    where one of the differences may be nil.
 
     Parameters
     ----------
@@ -76,13 +80,17 @@ def engine_start(
         Where eager mode and graphs are compared.
     confidence, n_bootstrap, seed
         Of the intervals.
+
+    References
+    ----------
+    Satterthwaite (1946), *Biometrics Bulletin* 2, 110-114.
     """
     bootstrap = Bootstrap(confidence, n_bootstrap, seed)
     runs = runs[runs["status"] == "ok"].sort_values("cycle").assign(words=engine_words(runs))
     loaded = devices[devices["participates"].astype(bool)].groupby(_KEYS)[START_ENERGY].sum().reset_index()
     starts = runs[runs[START_S].notna()].drop(columns=START_ENERGY).merge(loaded, on=_KEYS)
     starts["compile_cache"] = starts["compile_cache"].fillna("none")
-    rows = [*_costs(starts, bootstrap), *_paybacks(starts, runs[runs["study"] == study], bootstrap)]
+    rows = [*_costs(starts, bootstrap), *_paybacks(starts, of_study(runs, study, ENERGY), confidence)]
     return EngineStart(pd.DataFrame(rows, columns=ENGINE_START.names), confidence)
 
 
@@ -95,56 +103,74 @@ def _costs(starts: pd.DataFrame, bootstrap: Bootstrap) -> Iterator[dict[str, obj
             values = alike[quantity].dropna().astype(float)
             if len(values):
                 note = "one start: no interval" if len(values) == 1 else None
-                mean = bootstrap.arithmetic(["start"] * len(values), values)
+                mean = bootstrap.geometric(["start"] * len(values), values)
                 yield about | {"quantity": quantity, "n_starts": len(values), "note": note} | mean
 
 
-def _paybacks(starts: pd.DataFrame, runs: pd.DataFrame, bootstrap: Bootstrap) -> Iterator[dict[str, object]]:
+def _paybacks(starts: pd.DataFrame, runs: pd.DataFrame, confidence: float) -> Iterator[dict[str, object]]:
     """Of every model and batch size that was measured both ways, by state of the compile cache."""
-    known = runs[runs[ENERGY].notna()]
-    alike = ["model", "precision", "n_gpus"]
-    eager = known[known["words"] == EAGER].groupby([*alike, "batch_size"])
-    graphs = known[known["words"] == GRAPHS].groupby([*alike, "batch_size"])
-    started = dict(list(starts.groupby(_STARTED)))
+    kinds, alike = [EAGER, GRAPHS], ["model", "precision", "n_gpus"]
+    known, started = runs[runs["words"].isin(kinds)], starts[starts["words"].isin(kinds)]
+    one_kind = started.groupby([*_STARTED, "compile_cache"]).ngroup()
+    spreads = {name: pooled(known, name) for name in (ENERGY, THROUGHPUT)}
+    spreads[START_ENERGY] = pooled(started.assign(setting=one_kind), START_ENERGY)
+    eager, graphs = (known[known["words"] == words].groupby([*alike, "batch_size"]) for words in kinds)
+    of_kind = dict(list(started.groupby(_STARTED)))
     both: set[Any] = set(eager.groups) & set(graphs.groups)
     for levels in sorted(both):
-        eager_starts, graph_starts = (started.get((*levels[:3], words)) for words in (EAGER, GRAPHS))
+        eager_starts, graph_starts = (of_kind.get((*levels[:3], words)) for words in kinds)
         if eager_starts is None or graph_starts is None:
             continue
+        less = _Difference.of(eager.get_group(levels), graphs.get_group(levels), ENERGY, spreads)
+        speed = _Difference.of(graphs.get_group(levels), None, THROUGHPUT, spreads)
         for cache, of_cache in graph_starts.groupby("compile_cache", sort=True):
             about = dict(zip([*alike, "batch_size"], levels, strict=True)) | {"engine": GRAPHS, "compile_cache": cache}
             about["n_starts"] = len(of_cache)
-            values = (of_cache[START_ENERGY], eager_starts[START_ENERGY])
-            tokens = (eager.get_group(levels)[ENERGY], graphs.get_group(levels)[ENERGY])
-            speed = graphs.get_group(levels)[THROUGHPUT]
-            for quantity, per in ((PAYBACK_TOKENS, None), (PAYBACK_S, speed)):
-                yield about | {"quantity": quantity} | _payback(values, tokens, per, bootstrap)
+            more = _Difference.of(of_cache, eager_starts, START_ENERGY, spreads)
+            for quantity, per in ((PAYBACK_TOKENS, [less]), (PAYBACK_S, [less, speed])):
+                yield about | {"quantity": quantity} | _payback(more, per, confidence)
 
 
-def _payback(
-    starts: tuple[pd.Series, pd.Series],
-    tokens: tuple[pd.Series, pd.Series],
-    speed: pd.Series | None,
-    bootstrap: Bootstrap,
-) -> dict[str, object]:
-    """What the start costs more over what a token costs less; per second if `speed` is given."""
-    means = [_resampled(values, bootstrap) for values in (*starts, *tokens)]
-    per = 1.0 if speed is None else _resampled(speed, bootstrap)
-    more, less = means[0] - means[1], means[2] - means[3]
-    if less[0] <= 0:
+@dataclass(frozen=True)
+class _Difference:
+    """A geometric mean, or the difference of two; the standard error of its logarithm, and the spread behind that."""
+
+    value: float
+    error_fraction: float
+    spread: Spread
+
+    @classmethod
+    def of(cls, above: pd.DataFrame, below: pd.DataFrame | None, name: str, spreads: dict[str, Spread]) -> _Difference:
+        """Of column `name`, whose spread is the same above and below."""
+        parts = [np.log(part[name].to_numpy(float)) for part in (above, below) if part is not None]
+        means = np.exp([part.mean() for part in parts])
+        value = float(means[0] - means[1:].sum())
+        share = float((means**2 / [len(part) for part in parts]).sum()) / value**2 if value else np.inf
+        return cls(value, float(np.sqrt(share)) * spreads[name].cv, spreads[name])
+
+    def clear(self, confidence: float) -> bool:
+        """Whether it is above 0 beyond its error."""
+        return bool(stats.t.ppf(0.5 + confidence / 2, self.spread.n_freedom) * self.error_fraction < 1)
+
+
+def _payback(more: _Difference, per: list[_Difference], confidence: float) -> dict[str, object]:
+    """What the start costs more over what a token costs less; per second if `per` has a throughput."""
+    if per[0].value <= 0:
         return {"note": "graphs save nothing here, so they never pay their start back"}
-    if more[0] <= 0:
+    if more.value <= 0:
         return {"note": "the start with graphs cost no more than that in eager mode"}
-    ratio = more / less / per
-    few = min(len(values) for values in (*starts, *tokens))
-    if few < 2 or (less[1:] <= 0).any():
-        reason = "one start or run of a kind" if few < 2 else "a resample of the runs saves nothing"
-        return {"estimate": ratio[0], "note": f"no interval, because {reason}"}
-    low, high = interval(ratio[1:], bootstrap.confidence)
-    return {"estimate": ratio[0], "estimate_low": float(low), "estimate_high": float(high)}
-
-
-def _resampled(values: pd.Series, bootstrap: Bootstrap) -> NDArray[np.float64]:
-    """The mean of `values`, then those of the resamples."""
-    array = values.to_numpy(float)
-    return np.concatenate([[array.mean()], array[bootstrap.draws(len(array))].mean(axis=1)])
+    parts = [more, *per]
+    estimate = more.value / float(np.prod([part.value for part in per]))
+    unknown = [part.spread.why_none() for part in parts if not part.spread.known]
+    if unknown:
+        return {"estimate": estimate, "note": unknown[0]}
+    unclear = [what for part, what in ((more, "costs"), (per[0], "saves")) if not part.clear(confidence)]
+    if unclear:
+        return {"estimate": estimate, "note": f"no interval, because what it {unclear[0]} may be nil"}
+    variances = np.array([part.error_fraction**2 for part in parts])
+    squares = (variances**2 / [part.spread.n_freedom for part in parts]).sum()
+    freedom = variances.sum() ** 2 / squares if squares > 0 else np.inf
+    half = float(stats.t.ppf(0.5 + confidence / 2, freedom) * variances.sum() ** 0.5)
+    return {"estimate": estimate} | dict(
+        zip(("estimate_low", "estimate_high"), estimate * np.exp([-half, half]), strict=True)
+    )

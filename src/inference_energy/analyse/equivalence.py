@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from inference_energy.errors import AnalysisError
+from inference_energy.models.tost import standard_error, tost
 from inference_energy.tables import EQUIVALENCE, FACTORS, conform
 
 Floats = NDArray[np.float64]
@@ -142,28 +141,6 @@ def _compared(
 
 def _tested(log_ratios: Floats, confidence: float, margin_fraction: float) -> dict[str, object]:
     """Ratio, interval, p-value and verdict of paired log ratios."""
-    n, mean = len(log_ratios), float(log_ratios.mean())
-    lower, upper = math.log1p(-margin_fraction), math.log1p(margin_fraction)
-    row: dict[str, object] = {
-        "level_over_baseline_ratio": math.exp(mean),
-        "level_over_baseline_ratio_low": math.nan,
-        "level_over_baseline_ratio_high": math.nan,
-        "p_value": math.nan,
-        "verdict": "undecided",
-        "confidence": 2 * confidence - 1,
-        "margin_fraction": margin_fraction,
-    }
-    if n < 2:
-        return row
-    error = float(log_ratios.std(ddof=1)) / math.sqrt(n)
-    half_width = float(stats.t.ppf(confidence, n - 1)) * error
-    low, high = mean - half_width, mean + half_width
-    if error > 0:
-        row["p_value"] = max(
-            float(stats.t.sf((mean - lower) / error, n - 1)), float(stats.t.cdf((mean - upper) / error, n - 1))
-        )
-    if lower < low and high < upper:
-        row["verdict"] = "equivalent"
-    elif high < lower or upper < low:
-        row["verdict"] = "different"
-    return row | {"level_over_baseline_ratio_low": math.exp(low), "level_over_baseline_ratio_high": math.exp(high)}
+    about = {"confidence": 2 * confidence - 1, "margin_fraction": margin_fraction}
+    found = (float(log_ratios.mean()), *standard_error(log_ratios))
+    return about | tost("level_over_baseline_ratio", *found, confidence, margin_fraction)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from inference_energy.models.tost import tost
 from inference_energy.tables import FACTORS, INTERFERENCE, conform
 
 QUANTITIES = ("energy_j_per_output_token", "throughput_tokens_per_s")
@@ -21,6 +21,7 @@ BUSY_W = 100.0
 
 TOGETHER = "GPU-bound together"
 _SHOWN = ("model", "precision", "batch_size")
+_RATIO = "beside_over_alone_ratio"
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,13 @@ def interference(
         for group in pairs:
             beside = group[group["neighbours"] == "allowed"]
             shown = {name: beside[name].iloc[0] for name in ("setting", *_SHOWN)}
-            rows.append(shown | level | _said(group) | _tested(_welch(group, quantity), confidence, margin_fraction))
+            rows.append(
+                shown | level | _said(group) | tost(_RATIO, *_welch(group, quantity), confidence, margin_fraction)
+            )
         bound = [group for group in pairs if _gpu_bound(group)]
         if bound:
             whole = {"setting": TOGETHER} | dict.fromkeys(_SHOWN)
-            fitted = _tested(_pooled(bound, quantity), confidence, margin_fraction)
+            fitted = tost(_RATIO, *_pooled(bound, quantity), confidence, margin_fraction)
             rows.append(whole | level | _said(pd.concat(bound)) | fitted)
     return Interference(pd.DataFrame(rows, columns=INTERFERENCE.names))
 
@@ -146,18 +149,3 @@ def _pooled(groups: list[pd.DataFrame], quantity: str) -> tuple[float, float, fl
     residual = within + float((weights * (effects - mean) ** 2).sum())
     freedom = sum(len(beside) + len(alone) for beside, alone in sides) - len(groups) - 1
     return mean, math.sqrt(residual / freedom / weights.sum()) if freedom > 0 else math.nan, float(freedom)
-
-
-def _tested(found: tuple[float, float, float], confidence: float, margin_fraction: float) -> dict[str, object]:
-    """Ratio, interval and verdict of a difference of logarithms."""
-    mean, error, freedom = found
-    half_width = float(stats.t.ppf(confidence, freedom)) * error if freedom > 0 else math.nan
-    low, high = mean - half_width, mean + half_width
-    lower, upper = math.log1p(-margin_fraction), math.log1p(margin_fraction)
-    verdict = "undecided"
-    if lower < low and high < upper:
-        verdict = "equivalent"
-    elif high < lower or upper < low:
-        verdict = "different"
-    name = "beside_over_alone_ratio"
-    return {name: math.exp(mean), f"{name}_low": math.exp(low), f"{name}_high": math.exp(high), "verdict": verdict}

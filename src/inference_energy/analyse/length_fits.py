@@ -148,7 +148,8 @@ class _Curve:
         }
         if not self.fits:
             return row | {
-                "note": f"laws cannot be fitted, because {n} lengths are measured and {N_LENGTHS_MIN} are needed"
+                "note": f"laws cannot be fitted, because {n} length{'s are' if n != 1 else ' is'} measured and"
+                f" {N_LENGTHS_MIN} are needed"
             }
         return (
             row

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from inference_energy.models.curves import aicc
+from inference_energy.models.curves import aicc, of_study
 from inference_energy.models.sizes import (
     AICC,
     EXPONENTIAL,
@@ -26,7 +26,7 @@ from inference_energy.models.sizes import (
     R2,
 )
 from inference_energy.resample import Bootstrap
-from inference_energy.tables import above_zero, conform
+from inference_energy.tables import conform
 from inference_energy.tables.sizes import MODEL_SIZE
 
 Floats = NDArray[np.float64]
@@ -107,8 +107,7 @@ def model_size(
     ----------
     Burnham and Anderson (2002), *Model Selection and Multimodel Inference*, section 2.4. Fisher (1921), *Metron* 1.
     """
-    known = runs[runs["study"].eq(study) & runs[_ENERGY].notna()]
-    above_zero(known, _ENERGY, f"table runs, study {study}")
+    known = of_study(runs, study, _ENERGY)
     parameters = architectures.set_index("model")["n_parameters"].astype(float)
     bootstrap = Bootstrap(confidence, n_bootstrap, seed)
     rows: list[dict[str, object]] = []

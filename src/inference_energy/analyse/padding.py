@@ -14,6 +14,7 @@ from inference_energy.pairs import RATIO, paired
 from inference_energy.tables import conform
 from inference_energy.tables.phases import PADDING
 
+N_SMALLER_MIN = 3  # of fewer batch sizes the lowest may be no more than the end of a curve
 _ENDS = ("estimate", "estimate_low", "estimate_high")
 
 
@@ -40,11 +41,11 @@ class Padding:
 def padding(padding_runs: pd.DataFrame, *, confidence: float) -> Padding:
     """Average each quantity over cycles at every batch size and order, and compare it with three baselines.
 
-    Baselines are the smallest batch; the *lowest* of the smaller batches, by geometric means; and at the same batch
-    size prompts in the order drawn. A run is compared within its sitting where that has the baseline
-    (:func:`inference_energy.pairs.paired`). The lowest batch is chosen from the runs that are then compared: such a
-    ratio is rather too large than too small. Intervals are Student's with a spread pooled over the settings
-    (:mod:`inference_energy.models.repetitions`).
+    Baselines are the smallest batch; the *lowest* of the smaller batches, by geometric means, where there are
+    :data:`N_SMALLER_MIN` of them; and at the same batch size prompts in the order drawn. A run is compared within its
+    sitting where that has the baseline (:func:`inference_energy.pairs.paired`). The lowest batch is chosen from the
+    runs that are then compared: such a ratio is rather too large than too small. Intervals are Student's with a spread
+    pooled over the settings (:mod:`inference_energy.models.repetitions`).
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ def _all(part: pd.DataFrame, quantity: str, confidence: float) -> Iterator[dict[
     first = means.index.min()
     over_first = _paired(drawn, "batch_size", "batch_size", first, quantity)
     over_drawn = _paired(part, "batch_order", "batch_order", DRAWN, quantity)
-    lowest = {batch: means[means.index < batch].idxmin() for batch in means.index[1:]}
+    lowest = {batch: means[means.index < batch].idxmin() for batch in means.index[N_SMALLER_MIN:]}
     over_lowest = [
         _paired(drawn[batches.eq(best) | batches.map(lowest).eq(best)], "lowest", "batch_size", best, quantity)
         for best in sorted(set(lowest.values()))

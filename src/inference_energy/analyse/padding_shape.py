@@ -98,7 +98,7 @@ def _curve(known: pd.DataFrame, quantity: str, confidence: float) -> dict[str, o
     design = np.column_stack([x, x**2, sittings])
     freedom = len(x) - int(np.linalg.matrix_rank(design))
     if len(means) < N_BATCH_SIZES_MIN:
-        return row | {"note": f"{len(means)} of the {N_BATCH_SIZES_MIN} batch sizes are measured that a curve takes"}
+        return row | {"note": f"a curve takes {N_BATCH_SIZES_MIN} batch sizes, and this one has {len(means)}"}
     if freedom < FREEDOM_MIN:
         return row | {"note": f"{len(x)} runs leave {freedom} of {FREEDOM_MIN} degrees of freedom"}
     found = sm.OLS(logs, design).fit()

@@ -137,7 +137,8 @@ def _ratios(comparison: _Comparison, bootstrap: Bootstrap) -> Iterator[dict[str,
     name = {"factor": comparison.factor, "baseline": comparison.baseline}
     for quantity in comparison.quantities:
         every = paired(comparison.rows, comparison.differs, comparison.is_baseline, quantity)[_OF_PAIR]
-        runs = comparison.rows[["setting", quantity]]
+        rows = comparison.rows[["setting", quantity]]
+        runs = rows.assign(setting=rows["setting"] + " " + comparison.rows["method"])  # two methods are no repetition
         for (method, engine, precision), of_level in every.groupby(["method", "engine", "precision"], sort=True):
             about = name | {"quantity": quantity, "method": method, "engine": engine, "precision": precision}
             for _, pairs in of_level.groupby("setting", sort=True):

@@ -74,8 +74,8 @@ def prompts_curve(runs: pd.DataFrame, *, confidence: float) -> PromptsCurve:
         }
         if len(sizes) < N_SIZES_MIN:
             row["note"] = (
-                f"the curve cannot be fitted, because {len(sizes)} numbers of prompts are measured and"
-                f" {N_SIZES_MIN} are needed"
+                f"the curve cannot be fitted, because it takes {N_SIZES_MIN} numbers of prompts at once, and"
+                f" has {len(sizes)}"
             )
         else:
             names = ("plateau_energy_j_per_prompt", "shared_energy_j")

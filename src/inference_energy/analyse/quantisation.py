@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from inference_energy.models.cells import Cells, Contrast, cells
+from inference_energy.models.curves import of_study
 from inference_energy.models.sizes import (
     BOTH_PARTS,
     ENERGY_RATIO,
@@ -16,6 +17,7 @@ from inference_energy.models.sizes import (
     PRECISION_SHARE,
     SPEED_RATIO,
 )
+from inference_energy.pairs import PARALLELISM
 from inference_energy.tables import conform
 from inference_energy.tables.sizes import QUANTISATION
 
@@ -69,7 +71,8 @@ def quantisation(runs: pd.DataFrame, *, study: str = "quantisation", confidence:
     runs : DataFrame
         The ``runs`` table; runs without energy are left out.
     study : str
-        The study to take; without it there are no rows.
+        The study to take, with runs of others that differ from its own in format and GPUs alone
+        (:func:`inference_energy.models.curves.of_study`); without it there are no rows.
     confidence : float
         Level of the intervals.
 
@@ -78,7 +81,7 @@ def quantisation(runs: pd.DataFrame, *, study: str = "quantisation", confidence:
     AnalysisError
         If an energy or a throughput is not above 0.
     """
-    known = runs[runs["study"].eq(study) & runs[_QUANTITIES[ENERGY_RATIO]].notna()]
+    known = of_study(runs, study, _QUANTITIES[ENERGY_RATIO], ("precision", *PARALLELISM))
     rows: list[dict[str, object]] = []
     for model, of_model in known.groupby("model", sort=True):
         for quantity, column in _QUANTITIES.items():

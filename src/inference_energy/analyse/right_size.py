@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from inference_energy.models.cells import Cell, Contrast, cells
+from inference_energy.models.curves import of_study
 from inference_energy.models.sizes import (
     ENERGY_RATIO,
     FEWER_GPUS,
@@ -80,7 +81,7 @@ def right_size(
     AnalysisError
         If an energy or a throughput is not above 0.
     """
-    known = runs[runs["study"].eq(study) & runs[_ENERGY].notna()]
+    known = of_study(runs, study, _ENERGY)
     if known.empty:
         return RightSize(pd.DataFrame(columns=RIGHT_SIZE.names), confidence)
     sizes = architectures.set_index("model")["n_parameters"]

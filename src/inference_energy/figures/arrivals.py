@@ -23,7 +23,7 @@ from inference_energy.figures.style import (
     shapes,
     ticks_at,
 )
-from inference_energy.models.arrivals import PATTERNS
+from inference_energy.models.arrivals import LATE_AIM_S, PATTERNS
 from inference_energy.units import axis_label
 
 ENERGY = "energy_j_per_request"
@@ -52,8 +52,10 @@ def lateness(rows: pd.DataFrame, title: str, caption: str) -> Figure:
         axes.step(late_ms.clip(min=0.01), share, marks[series][1], where="post", color=palette[series], label=series)
     log_axis(axes.xaxis, [0.01, 10.0])
     axes.set_xlim(0.01, max(10.0, 1.2e3 * float(rows["late_s"].max())))
-    axes.axvline(1.0, color=GREY, linewidth=1)
-    axes.annotate("limit for the median", (1.0, 0.06), (4, 0), textcoords="offset points", fontsize=8, color=GREY)
+    axes.axvline(1e3 * LATE_AIM_S, color=GREY, linewidth=1)
+    axes.annotate(
+        "aim: median below", (1e3 * LATE_AIM_S, 0.06), (4, 0), textcoords="offset points", fontsize=8, color=GREY
+    )
     axes.axhline(0.5, color=GREY, linewidth=0.6, linestyle=":")
     axes.set(xlabel="Sent after planned arrival (ms)", ylabel="Share of requests", ylim=(0, 1.02))
     axes.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -135,7 +137,8 @@ def _against_load(
         last = points.iloc[-1]
         name = f"{series}, small cache" if limited else series
         ends[name] = (float(last["load_requests_per_s"]), float(last[quantity]), name, colour)
-    ticks_at(axes.xaxis, curve["load_requests_per_s"].astype(float).round())
+    planned = curve["arrival_requests_per_s"].dropna()
+    ticks_at(axes.xaxis, (planned if len(planned) else curve["load_requests_per_s"]).astype(float).round())
     shown = [*curve[quantity].dropna(), *curve[f"{quantity}_low"].dropna(), *curve[f"{quantity}_high"].dropna()]
     log_axis(axes.yaxis, [*shown, *([limit] if limit else [])])
     axes.set_ylabel(_label(quantity), fontsize=9)
@@ -147,7 +150,7 @@ def _label(quantity: str) -> str:
     words = {
         ENERGY: "Energy per request (J)",
         LATENCIES[0]: "Time to first token,\n95th percentile (s)",
-        LATENCIES[1]: "Gap between tokens,\n95th percentile (s)",
+        LATENCIES[1]: "Mean gap between tokens,\n95th percentile (s)",
     }
     return words.get(quantity) or axis_label(quantity)
 
@@ -215,7 +218,8 @@ def floor(rows: pd.DataFrame, title: str, caption: str) -> Figure:
             )
         ends = np.array([rows[name].min() / 1.5, rows[name].max() * 1.5], dtype=float)
         axes.plot(ends, ends, "-", color=COLOURS[6], linewidth=1)
-        axes.annotate("not below", ends[[1, 1]], (-4, -10), fontsize=8, ha="right", color=COLOURS[6], **_OFFSET)
+        middle = float(np.sqrt(ends.prod()))
+        axes.annotate("not below this line", (middle, middle), (8, -12), fontsize=8, color=COLOURS[6], **_OFFSET)
         log_axis(axes.xaxis, rows[name])
         log_axis(axes.yaxis, [*rows["energy_j_per_prompt"], *rows[name]])
         axes.set_xlabel(words, fontsize=9)

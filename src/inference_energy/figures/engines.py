@@ -188,7 +188,8 @@ def parts(rows: pd.DataFrame, title: str, caption: str) -> Figure:
     if rows.empty:
         return blank(title)
     batches = [batch for batch in sorted(rows["batch_size"].unique()) if batch in (ONE, MANY)]
-    bars = [(model, engine) for model in _ordered(rows) for engine in ENGINES]
+    there = set(zip(rows["model"], rows["engine"], strict=True))
+    bars = [(model, engine) for model in _ordered(rows) for engine in ENGINES if (model, engine) in there]
     places = _grouped([model for model, _ in bars])
     figure, grid = canvas(title, caption, height_in=1.6 + 0.32 * len(bars), ncols=len(batches), sharey=True)
     for axes, batch in zip(grid[0], batches, strict=True):
@@ -205,6 +206,7 @@ def parts(rows: pd.DataFrame, title: str, caption: str) -> Figure:
         words = "one prompt at a time" if batch == ONE else f"{batch} prompts at once"
         axes.set_title(f"\n\n\n{words}", fontsize=10, loc="left")  # empty lines: room for the key
         axes.set_xlim(0, 128)
+        axes.set_xticks(range(0, 101, 25))
         axes.set_xlabel("Energy per output token\n(% of that in transformers)")
     _categories(grid[0, 0], [f"{model}: {name}" if name == TRANSFORMERS else name for model, name in bars], places)
     handles = [
@@ -280,8 +282,8 @@ def start(rows: pd.DataFrame, points: pd.DataFrame, title: str, caption: str) ->
             words = short(estimate) if quantity == START_S else _joules(estimate)
             axes.annotate(words, (estimate, place), (0, 6), textcoords="offset points", ha="center", fontsize=8)
         log_axis(axes.xaxis, chosen["estimate"])
+        axes.xaxis.set_major_locator(LogLocator(numticks=10))  # decades: panels are narrow
         if quantity == START_ENERGY:
-            axes.xaxis.set_major_locator(LogLocator(numticks=10))  # decades: names of energies are long
             axes.xaxis.set_major_formatter(FuncFormatter(joule_tick))
         axes.margins(x=0.15)
         axes.set_xlabel(heading)

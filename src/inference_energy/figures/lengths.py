@@ -48,19 +48,20 @@ def growth(runs: pd.DataFrame, fits: pd.DataFrame, varied: str, title: str, capt
     title, caption : str
         The finding and the small print.
     """
-    if runs.empty:
-        return blank(title)
-    figure, grid = canvas(title, caption, height_in=4.0, ncols=2)
-    left, right = grid[0]
-    palette, marks = colours(runs["model"]), shapes(runs["model"])
     length, ends, bent = f"n_{varied}_tokens", [], []
+    if runs.empty or runs[length].nunique() < 2:
+        return blank(title)
+    fits = fits[fits["square_part_fraction"].notna()]
+    figure, grid = canvas(title, caption, height_in=4.0, ncols=2 if len(fits) else 1)
+    left, right = grid[0, 0], grid[0, -1]
+    palette, marks = colours(runs["model"]), shapes(runs["model"])
     for model, of_model in runs.groupby("model"):
         name = str(model)
         colour, mark = palette[name], marks[name][0]
         x, energy = of_model[length].to_numpy(float), of_model[ENERGY].to_numpy(float)
         left.plot(x, energy, mark, color=colour, **POINT)
         ends.append((float(x.max()), float(energy[x == x.max()].mean()), name, colour))
-        fit = fits[(fits["model"] == model) & fits["square_part_fraction"].notna()]
+        fit = fits[fits["model"] == model]
         if fit.empty:
             continue
         along = np.geomspace(x.min(), x.max(), 120)
@@ -70,13 +71,15 @@ def growth(runs: pd.DataFrame, fits: pd.DataFrame, varied: str, title: str, capt
         right.plot(x, energy / _law(fit.iloc[0], "linear", x), mark, color=colour, **POINT)
         right.plot(along, square / line, "-", color=colour, linewidth=1.3)
         bent.append((float(x.max()), float(square[-1] / line[-1]), name, colour))
-    for axes in (left, right):
+    for axes in grid[0]:
         ticks_at(axes.xaxis, runs[length].astype(float))
         axes.tick_params(axis="x", labelrotation=40)
         axes.set_xlabel(_LENGTH[varied], fontsize=9)
     log_axis(left.yaxis, runs[ENERGY])
     left.set_ylabel(axis_label(ENERGY))
     label_ends(left, ends)
+    if fits.empty:
+        return figure
     right.axhline(1, color=GREY, linestyle=":", linewidth=1.3)
     right.set_ylabel("Energy over that of the straight line (ratio)")
     label_ends(right, bent)
@@ -181,7 +184,7 @@ def at_once(runs: pd.DataFrame, curves: pd.DataFrame, title: str, caption: str) 
     title, caption : str
         The finding and the small print.
     """
-    if runs.empty:
+    if runs.empty or runs["batch_size"].nunique() < 2:
         return blank(title)
     figure, grid = canvas(title, caption, height_in=3.9)
     axes, ends = grid[0, 0], []

@@ -28,6 +28,7 @@ PHASES = {PREFILL: COLOURS[0], DECODE: COLOURS[1]}
 _WORDS = {PREFILL: "prefill", DECODE: "decoding"}
 _RAW: dict[str, Any] = {"marker": "|", "linestyle": "", "alpha": 0.75, "markersize": 9}
 _NARROW = 1.6  # ratios that lie closer have round ticks on a linear axis only
+_OF_LENGTH = ("o", "D", "^", "v", "P")  # no squares: the key shows colours with them
 _LINE_IN = 0.42  # height of a line of text with its points
 
 
@@ -137,7 +138,7 @@ def energy_and_time(rows: pd.DataFrame, title: str, caption: str) -> Figure:
         axes.annotate(
             "same power",
             (limits[1], limits[1]),
-            (-14, -22),
+            (-2, -58),
             textcoords="offset points",
             ha="right",
             fontsize=8,
@@ -196,8 +197,7 @@ def _lengths(rows: pd.DataFrame) -> tuple[dict[str, str], dict[str, float]]:
     lengths = sorted(rows["n_input_tokens"].dropna().unique())
     names = [f"{length:,} tokens in" for length in lengths]
     offsets = np.linspace(-0.16, 0.16, len(names)) if len(names) > 1 else np.zeros(1)
-    markers = [mark for mark, _ in shapes(map(str, range(len(names)))).values()]
-    return dict(zip(names, markers, strict=True)), dict(zip(names, offsets.tolist(), strict=True))
+    return dict(zip(names, _OF_LENGTH, strict=False)), dict(zip(names, offsets.tolist(), strict=True))
 
 
 def _lines(axes: Axes, labels: list[str]) -> None:

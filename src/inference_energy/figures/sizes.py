@@ -242,7 +242,10 @@ def choices(rows: pd.DataFrame, title: str, caption: str) -> Figure:
             xycoords=("axes fraction", "data"), textcoords="offset points", color=COLOURS[kind],
         )  # fmt: skip
     common = shown["model"].mode().iloc[0]
-    labels = [row["choice"] + f" ({row['model']})" * int(row["model"] != common) for _, row in shown.iterrows()]
+    labels = [
+        row["choice"] + f" ({row['model']})" * int(row["model"] not in (common, row["choice"].partition(",")[0]))
+        for _, row in shown.iterrows()
+    ]
     words = f"Energy with the choice over energy without it (ratio),\n{common} unless another model is named"
     _rows(axes, labels, shown["energy_ratio"], words)
     axes.tick_params(axis="y", labelsize=8)

@@ -37,6 +37,7 @@ from inference_energy.readings import (
     taking_part,
     taking_part_sum,
     total_of,
+    work_s,
 )
 from inference_energy.records import Interval, Phase, Record
 
@@ -342,7 +343,8 @@ def _window_row(record: Record, interval: Interval) -> Row:
     counter_j = taking_part_sum(record, shared_energies_j(record, interval))
     energy_j = taking_part_sum(record, counter_energies_j(interval) - tails_j)
     power_instant_j = taking_part_sum(record, floats(interval.energy_power_instant_j))
-    duration_s = interval.work_ended_s - interval.opened_s
+    begun_s, ended_s = work_s(record, interval)
+    duration_s = ended_s - begun_s
     return (
         key_of(record)
         | _shown_factors(record)
@@ -353,7 +355,7 @@ def _window_row(record: Record, interval: Interval) -> Row:
             "sitting": record.identity.sitting,
             "started_s": interval.opened_s,
             "duration_s": duration_s,
-            "tail_s": interval.closed_s - interval.work_ended_s,
+            "tail_s": interval.closed_s - ended_s,
             "waited_s": 0.0 if record.levels.traffic == "none" else interval.waited_s,
             "n_iterations": len(interval.iteration_duration_s),
             "n_output_tokens_measured": n_tokens,

@@ -16,6 +16,7 @@ from inference_energy.readings import (
     power_taking_part_w,
     ratio,
     taking_part,
+    work_s,
 )
 from inference_energy.records import Interval, Record
 
@@ -184,8 +185,7 @@ def _queues(record: Record) -> Row:
     found = record.engine_samples
     if found is None or not windows:
         return dict.fromkeys(names, math.nan)
-    opened_s = np.array([one.opened_s for one in windows])
-    ended_s = np.array([one.work_ended_s for one in windows])
+    opened_s, ended_s = np.array([work_s(record, one) for one in windows]).T
 
     def mean(values: Sequence[float | None]) -> float:
         series: Floats = np.array(values, dtype=float)

@@ -39,6 +39,7 @@ class Audited:
     def __init__(self, engine: Engine, levels: Setting, prompts: Prompts, run_id: str) -> None:
         self._engine, self._run_id = engine, run_id
         self._arriving = levels.arrival != "none"
+        self._n_output_tokens = levels.n_output_tokens
         self._asked = asked(levels, prompts)
         self._asked_of_warm_up = asked_of_warm_up(levels, prompts)
         self._n_iterations = 0
@@ -80,6 +81,19 @@ class Audited:
         self._tokens = _sum([self._tokens, found])
         self._waited_s += generated.waited_s
         self._first_tokens_s.append(generated.first_token_s)
+
+    def mean_over_warm_up(self) -> float:
+        """Expected duration of an iteration of a pass over that of the warm-up's, which is the longest batch.
+
+        Known where prompts are all the work: it goes with the tokens computed. Else 1: answers last as long as their
+        steps, whatever the prompts.
+        """
+        if self._n_output_tokens > 1 or self._arriving:
+            return 1.0
+        of_pass, of_warm_up = (
+            np.mean([one.n_input_tokens for one in part]) for part in (self._asked, self._asked_of_warm_up)
+        )
+        return float(of_pass / of_warm_up)
 
     def tokens(self) -> Tokens:
         """Of the iterations since this was last asked."""

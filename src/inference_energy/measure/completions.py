@@ -206,6 +206,12 @@ def _outcome(exchange: Exchange, answer: _Answer, n_requested: int) -> tuple[str
 # --- of all requests of a run --------------------------------------------------------------------
 
 
+def n_answered(requests: Requests) -> int:
+    """Tokens that came: all of an answer as long as asked for, whose events may hold several, else those counted."""
+    rows = zip(requests.outcome, requests.n_tokens_requested, requests.n_tokens_counted, strict=True)
+    return sum(requested if outcome == "ok" else counted for outcome, requested, counted in rows)
+
+
 def joined(passes: Sequence[Requests]) -> Requests:
     """The requests of several passes, one after the other."""
     first = passes[0].model_dump()

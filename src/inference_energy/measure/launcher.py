@@ -1,10 +1,10 @@
 """Start a run in a fresh process: cold, or forked from a parent that holds the imports.
 
-The parent imports PyTorch and transformers (and vLLM, once a run asks for it) and never touches a
-device, so a forked run is still a fresh GPU process: it makes its own CUDA context. What is saved is
-the import time. The parent
-listens on a Unix socket, forks one process a request, hands it the client's terminal, and reports
-its exit status. It ends when nobody asked for a while, or when its owner is gone.
+The parent imports PyTorch and transformers and never touches a device, so a forked run is still a fresh
+GPU process: it makes its own CUDA context. What is saved is the import time. Runs of vLLM have a parent of
+their own, since importing vLLM changes the environment and parts of PyTorch. A parent listens on a Unix
+socket, forks one process a request, hands it the client's terminal, and reports its exit status. It ends
+when nobody asked for a while, or when its owner is gone.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ from inference_energy.records import write_text_atomically
 
 IDLE_EXIT_S = 300.0
 START_TIMEOUT_S = 120.0
+#: What parents hold; any other engine's runs are forked from the first.
+PARENTS = ("transformers", "vllm")
 #: Exit status of a run that ended by an error of ours, already printed.
 EXPECTED_FAILURE = 2
 
@@ -85,7 +87,7 @@ def _tell(request: Request, error: BaseException) -> None:
 def main() -> None:
     """Entry of a cold process: ``python -m inference_energy.measure.launcher REQUEST``; or of the parent."""
     if sys.argv[1] == "serve":
-        serve(Path(sys.argv[2]), int(sys.argv[3]))
+        serve(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
     else:
         end_with(os.getppid(), signal.SIGTERM)
         run_and_exit(Request(**json.loads(sys.argv[1])))
@@ -110,17 +112,17 @@ def launch(request: Request) -> int:
     return _ask_parent(request)
 
 
-def socket_path() -> Path:
-    """Socket of this user's parent for this source and interpreter."""
+def socket_path(engine: str = PARENTS[0]) -> Path:
+    """Socket of this user's parent for this source, interpreter and engine."""
     key = provenance.short_hash(
         f"{provenance.source_sha256()}/{sys.executable}/{os.environ.get('CUDA_VISIBLE_DEVICES')}"
-        f"/{os.environ.get('PYTHONPATH')}"
+        f"/{os.environ.get('PYTHONPATH')}/{engine}"
     )
     return Path(tempfile.gettempdir()) / f"inference-energy-{os.getuid()}-{key}.sock"
 
 
 def _ask_parent(request: Request) -> int:
-    with _connect() as connection:
+    with _connect(request.engine if request.engine in PARENTS else PARENTS[0]) as connection:
         socket.send_fds(connection, [json.dumps(request.to_dict()).encode()], [1, 2])
         answer = connection.recv(4096)
     if not answer:
@@ -128,19 +130,23 @@ def _ask_parent(request: Request) -> int:
     return int(json.loads(answer)["status"])
 
 
-def parent_state() -> dict[str, Any]:
-    """What the parent says of itself: pid, CUDA, device files, modules loaded."""
-    with _connect() as connection:
+def parent_state(engine: str = PARENTS[0]) -> dict[str, Any]:
+    """What the parent says of itself: pid, CUDA, device files, whether it holds vLLM."""
+    with _connect(engine) as connection:
         connection.sendall(b'{"action": "state"}')
         state: dict[str, Any] = json.loads(connection.recv(4096))
         return state
 
 
 def stop_parent() -> bool:
-    """End the parent, if one runs; True if one did."""
+    """End every parent that runs; True if one did."""
+    return sum(_stop(socket_path(engine)) for engine in PARENTS) > 0
+
+
+def _stop(path: Path) -> bool:
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
         try:
-            connection.connect(str(socket_path()))
+            connection.connect(str(path))
         except OSError:
             return False
         connection.sendall(b'{"action": "stop"}')
@@ -148,9 +154,9 @@ def stop_parent() -> bool:
         return True
 
 
-def _connect() -> socket.socket:
+def _connect(engine: str) -> socket.socket:
     """A connection to the parent, started if need be."""
-    path = socket_path()
+    path = socket_path(engine)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     deadline_s = time.monotonic() + START_TIMEOUT_S
     started: subprocess.Popen[bytes] | None = None
@@ -162,7 +168,7 @@ def _connect() -> socket.socket:
             if started is None:
                 owner = os.environ.get("INFERENCE_ENERGY_OWNER_PID", "0")
                 started = subprocess.Popen(
-                    [sys.executable, "-m", "inference_energy.measure.launcher", "serve", str(path), owner],
+                    [sys.executable, "-m", "inference_energy.measure.launcher", "serve", str(path), owner, engine],
                     start_new_session=True,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
@@ -177,7 +183,7 @@ def _connect() -> socket.socket:
 # --- the parent ----------------------------------------------------------------------------------
 
 
-def serve(path: Path, owner_pid: int) -> None:
+def serve(path: Path, owner_pid: int, engine: str = PARENTS[0]) -> None:
     """Import, listen, fork; until idle for long, told to stop, or the owner is gone."""
     listener = _listen(path)
     if listener is None:
@@ -186,6 +192,11 @@ def serve(path: Path, owner_pid: int) -> None:
         from inference_energy.measure.engines.transformers import import_everything
 
         import_everything()
+        if engine == "vllm":
+            from inference_energy.measure.engines import vllm
+
+            with contextlib.suppress(ConfigError, EngineError):  # the run's own process says why
+                vllm.import_everything()
         gc.collect()
         gc.freeze()
         _let_go_of_stderr()
@@ -232,7 +243,6 @@ class _Parent:
         self._last_s = time.monotonic()
         self._children: dict[int, int] = {}  # connection's file descriptor: child's pid
         self._stop = False
-        self._imported: set[str] = set()
 
     def loop(self) -> None:
         """Serve until there is a reason to end."""
@@ -271,7 +281,6 @@ class _Parent:
             self._fork(Request(**content), files, connection)
 
     def _fork(self, request: Request, files: list[int], connection: socket.socket) -> None:
-        self._import(request.engine)
         state, parent = _state(), os.getpid()
         child = os.fork()
         if child == 0:
@@ -296,17 +305,6 @@ class _Parent:
         ended = os.pidfd_open(child)
         self._selector.register(ended, selectors.EVENT_READ, lambda fd: self._reap(fd, child, connection))
 
-    def _import(self, engine: str) -> None:
-        """Import the engine of a run once, for all runs to come; if that fails, the run's own process says why."""
-        if engine == "vllm" and engine not in self._imported:
-            from inference_energy.measure.engines.vllm import import_everything
-
-            with contextlib.suppress(ConfigError, EngineError):
-                import_everything()
-            gc.collect()
-            gc.freeze()
-        self._imported.add(engine)
-
     def _reap(self, ended: Any, child: int, connection: socket.socket) -> None:
         _, status = os.waitpid(child, 0)
         self._selector.unregister(ended)
@@ -326,6 +324,7 @@ def _state() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "cuda_initialised": bool(torch is not None and torch.cuda.is_initialized()),
+        "has_vllm": "vllm" in sys.modules,
         "n_device_files": sum(name.startswith("/dev/nvidia") for name in files),
     }
 

@@ -1,4 +1,4 @@
-"""Locks on devices, common to all processes of the machine; a lock ends with its holder, however that ends."""
+"""Locks on devices and runs, common to all processes of the machine; a lock ends with its holder, however that ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inference_energy.measure.meter import Clock
 
 
 @contextlib.contextmanager
-def hold(names: Sequence[str], n: int, holder: str, wait_s: float, clock: Clock) -> Iterator[list[int]]:
+def hold(names: Sequence[str], n: int, holder: str, wait_s: float, clock: Clock, kind: str = "") -> Iterator[list[int]]:
     """Lock the first `n` of `names` that are free, all of them or none.
 
     Parameters
@@ -28,6 +28,8 @@ def hold(names: Sequence[str], n: int, holder: str, wait_s: float, clock: Clock)
         Who holds them, for others to read.
     wait_s : float
         How long to wait until enough are free.
+    kind : str
+        Begins the names of the locks' files: what they are for, if not devices.
 
     Yields
     ------
@@ -39,7 +41,7 @@ def hold(names: Sequence[str], n: int, holder: str, wait_s: float, clock: Clock)
     DeviceBusyError
         If fewer than `n` are free after `wait_s` seconds; names the holders of the others.
     """
-    held = _lock_first([_path(name) for name in names], n, wait_s, clock)
+    held = _lock_first([_path(name, kind) for name in names], n, wait_s, clock)
     try:
         for file in held.values():
             file.truncate(0)
@@ -50,8 +52,8 @@ def hold(names: Sequence[str], n: int, holder: str, wait_s: float, clock: Clock)
         _release(held.values())
 
 
-def _path(name: str) -> Path:
-    return Path(tempfile.gettempdir()) / f"inference-energy-{provenance.short_hash(name)}.lock"
+def _path(name: str, kind: str = "") -> Path:
+    return Path(tempfile.gettempdir()) / f"inference-energy-{kind}{provenance.short_hash(name)}.lock"
 
 
 def _lock_first(paths: Sequence[Path], n: int, wait_s: float, clock: Clock) -> dict[int, IO[str]]:

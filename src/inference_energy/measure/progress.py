@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +55,8 @@ class Standing:
         return ", ".join(parts)
 
 
-def report(output: Path, run_ids: list[str], wall_s: float) -> str:
-    """Add the run in `output` to ``logs/progress.jsonl`` and say where the campaign stands.
+def report(output: Path, run_ids: list[str], wall_s: float, also: Sequence[Path] = ()) -> str:
+    """Add the run in `output`, and those that its process measured too, to ``logs/progress.jsonl``; say what is left.
 
     Parameters
     ----------
@@ -65,20 +65,26 @@ def report(output: Path, run_ids: list[str], wall_s: float) -> str:
     run_ids : list of str
         Runs of the design.
     wall_s : float
-        What this run took, its launch included.
+        What all of them took, the launch included.
+    also : sequence of Path
+        Records of the runs that followed in its engine.
     """
-    record = read_record(output)
-    folder = output.parents[2]
-    line = {
-        "run": record.run_id,
-        "finished_s": time.time(),
-        "wall_s": wall_s,
-        "energy_j": run_energy_j(record),
-        "status": record.status,
-    }
-    attempts.append_line(_log(folder), line)
+    record, folder = read_record(output), output.parents[2]
+    followed = {path: read_record(path) for path in also}
+    walls_s = [one.process_ended_s for one in followed.values()]
+    walls_s.insert(0, wall_s - sum(walls_s))
+    for (path, one), took_s in zip({output: record, **followed}.items(), walls_s, strict=True):
+        line = {
+            "run": one.run_id,
+            "finished_s": path.stat().st_mtime,
+            "wall_s": took_s,
+            "energy_j": run_energy_j(one),
+            "status": one.status,
+        }
+        attempts.append_line(_log(folder), line)
     now = standing(folder, run_ids)
-    return f"[{now.n_done}/{now.n_planned}] {record.run_id}: {_outcome(record)}; {now.sentence()}"
+    more = f", {len(followed)} runs followed in its engine" if followed else ""
+    return f"[{now.n_done}/{now.n_planned}] {record.run_id}: {_outcome(record)}{more}; {now.sentence()}"
 
 
 def standing(folder: Path, run_ids: list[str]) -> Standing:

@@ -13,6 +13,7 @@ the start, users of other GPUs) is taken from the record.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inference_energy.config import Measurement, ResolvedCampaign
@@ -25,7 +26,7 @@ from inference_energy.measure.fakes import VirtualClock
 from inference_energy.measure.meter import Clock, Edge, Reading
 from inference_energy.measure.run import Bench, Origin, measure_run
 from inference_energy.measure.workload import prompts_for
-from inference_energy.records import CodeCarbonEnergy, DeviceCheck, Phase, Record, Trace
+from inference_energy.records import CodeCarbonEnergy, DeviceCheck, Interval, Phase, Record, Trace
 
 #: Warnings on what a replay does not see again.
 _NOT_REPLAYED = ("start_not_settled", "neighbour_seen", "attempts_failed")
@@ -96,6 +97,10 @@ def _begun_s(source: Record) -> float:
 def _require_replayable(source: Record, run: Run, where: str) -> None:
     if source.levels != run.levels:
         raise RecordError(where, f"is of setting {source.identity.setting}", run.setting, "Replay the same design")
+    levels = source.levels
+    if levels.engine != "transformers" or levels.input_length_cv or levels.output_length_cv:
+        found = f"engine {levels.engine!r}, lengths with CVs of {levels.input_length_cv} and {levels.output_length_cv}"
+        raise RecordError(where, found, "transformers and one length: no more is replayed", "Leave out its study")
     if not source.meter.tick_aligned:
         raise RecordError(
             where,
@@ -321,6 +326,10 @@ class _Companion:
         return self._laps
 
 
+def _first_s(interval: Interval) -> Sequence[float | None]:
+    return interval.iteration_first_token_s or [None] * len(interval.iteration_duration_s)
+
+
 class _Engine:
     """Takes the recorded time for everything; where the recorded run's memory ran out, so does its own."""
 
@@ -329,9 +338,9 @@ class _Engine:
         # The record tells the waiting of an interval, not of each iteration: the first stands for all.
         self._iterations_s = iter(
             [
-                (duration_s, (i.waited_s or 0.0) if number == 0 else 0.0)
+                (duration_s, (i.waited_s or 0.0) if number == 0 else 0.0, first_s)
                 for i in source.intervals
-                for number, duration_s in enumerate(i.iteration_duration_s)
+                for number, (duration_s, first_s) in enumerate(zip(i.iteration_duration_s, _first_s(i), strict=True))
             ]
         )
         self._n_iterations = self._n_awaited = 0
@@ -348,13 +357,7 @@ class _Engine:
             self._clock.until(end_s)
 
     def _run_dry(self) -> None:
-        """Nothing more was recorded: memory ran out, or the replay asks for more than was measured.
-
-        Raises
-        ------
-        OutOfDeviceMemory, RecordError
-            In these cases.
-        """
+        """Raise: memory ran out where nothing more was recorded, or the replay asks for more than was measured."""
         if self._source.status == "out_of_memory":
             raise OutOfDeviceMemory(self._source.status_detail or "")
         raise _asks_for_more(self._where)
@@ -372,7 +375,7 @@ class _Engine:
 
     def iterate(self, *, waiting: bool) -> Generated:
         """As long as the next recorded iteration, its waiting included."""
-        duration_s, waited_s = next(self._iterations_s, (None, 0.0))
+        duration_s, waited_s, first_s = next(self._iterations_s, (None, 0.0, None))
         if duration_s is None:
             self._run_dry()
         else:
@@ -381,7 +384,7 @@ class _Engine:
         self._n_awaited, self._n_iterations = self._n_awaited + waiting, self._n_iterations + 1
         levels = self._source.levels
         n_tokens = n_prompts_of(levels, number) * levels.n_output_tokens
-        return Generated(n_tokens, n_tokens, waited_s)
+        return Generated(n_tokens, n_tokens, waited_s, first_s)
 
     def device_uuids(self) -> list[str]:
         """The recorded devices."""

@@ -211,7 +211,8 @@ def _work(
         engine.forward_passes(N_FORWARD_PASSES)
         recorder.close("warmup", 0, bench.clock.now())
     _follow_codecarbon(recorder, bench)
-    plan = Plan(levels, campaign.measurement, durations_s[-1] if durations_s else None)
+    duration_s = durations_s[-1] * audited.mean_over_warm_up() if durations_s else None
+    plan = Plan(levels, campaign.measurement, duration_s)
     for index in range(plan.n_windows):
         _window(audited, recorder, bench, plan, index)
     seen = None if scheduling is None else scheduling.observations()

@@ -277,8 +277,12 @@ class CodeCarbonCompanion:
         self._helper = _Helper(self._track)
 
     def ready(self, timeout_s: float = 60) -> bool:
-        """Wait until it tracks; False if CodeCarbon does not work here."""
-        return self._helper is not None and bool(self._helper.ask("ready?", timeout_s))
+        """Wait until it tracks; False if CodeCarbon does not work here, or its process is gone."""
+        try:
+            return self._helper is not None and bool(self._helper.ask("ready?", timeout_s))
+        except MeterError:
+            self.end()
+            return False
 
     def lap(self) -> None:
         """End the current interval and open the next, without waiting."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import multiprocessing
 import os
 import sys
@@ -14,13 +16,14 @@ from typing import Any, Literal
 from inference_energy import design, provenance, qualification
 from inference_energy.config import Campaign, ResolvedCampaign, read_resolved
 from inference_energy.design import Run
-from inference_energy.errors import EngineError, MeterError, SteadyStateError, TokenCountError
+from inference_energy.errors import DeviceBusyError, EngineError, MeterError, SteadyStateError, TokenCountError
 from inference_energy.factors import SCHEDULING_ENGINES
 from inference_energy.lengths import longest
 from inference_energy.measure import qualify
 from inference_energy.measure.devices import DeviceSet, claim, describe, find_devices, make_counter, require_idle
 from inference_energy.measure.engines import Engine
 from inference_energy.measure.lifeline import end_with
+from inference_energy.measure.locks import hold
 from inference_energy.measure.meter import Clock, Counter, SystemClock
 from inference_energy.measure.run import Bench, Origin, measure_run
 from inference_energy.measure.sampler import CodeCarbonCompanion, CodeCarbonCounter, NoSampler, NvmlSampler, Sampler
@@ -85,7 +88,10 @@ def qualifications(campaign_file: Path) -> Path:
 
 
 def perform(request: Request) -> None:
-    """Do what `request` says; the file it names is there afterwards, whole."""
+    """Do what `request` says; the file it names is there afterwards, whole.
+
+    A run that another process measures just now, in an engine that it shares, is waited for.
+    """
     campaign_file = Path(request.campaign_file)
     resolved = read_resolved(campaign_file)
     clock = SystemClock()
@@ -97,15 +103,26 @@ def perform(request: Request) -> None:
     run = design.find(runs, request.run_id)
     following = [design.find(runs, run_id) for run_id in request.also]
     holder, wait_s = f"{run.campaign}/{run.run_id}", resolved.campaign.measurement.lock_wait_s
-    with claim(found, run.levels.n_gpus, run.levels.neighbours == "none", holder, wait_s, clock) as devices:
+    asked_s = clock.now()
+    with contextlib.ExitStack() as held:
+        held.enter_context(_sole(Path(request.output), holder, math.inf, clock))
+        if Path(request.output).exists():
+            return
+        started_s = request.started_s + clock.now() - asked_s  # the run begins after that wait
+        alone = run.levels.neighbours == "none"
+        devices = held.enter_context(claim(found, run.levels.n_gpus, alone, holder, wait_s, clock))
         if run.levels.engine != "endpoint":  # whose engine is there already
             require_idle(devices, clock)
-        started_s = request.started_s
         if _qualify(devices, resolved.campaign, request):
             started_s = clock.now()  # the run begins after it
         path = _qualification(campaign_file, run.campaign, devices)
         _Measuring(resolved, request, devices, clock, path).measure([run, *following], started_s)
     os.utime(path)  # the sitting goes on
+
+
+def _sole(output: Path, holder: str, wait_s: float, clock: Clock) -> contextlib.AbstractContextManager[list[int]]:
+    """Keep other processes of this machine from measuring the run of this record; DeviceBusyError if one does."""
+    return hold([str(output.resolve())], 1, holder, wait_s, clock, kind="run-")
 
 
 # --- qualification -------------------------------------------------------------------------------
@@ -185,20 +202,21 @@ class _Measuring:
     def measure(self, runs: Sequence[Run], started_s: float) -> None:
         """Measure the first of `runs`; and the others as long as they have no record, there is time and none fails.
 
-        One that fails keeps its own attempts: it is started again by itself.
+        One that another process measures just now is left to it. One that fails keeps its own attempts: it is started
+        again by itself.
         """
         first, shared = runs[0], runs[0].levels.engine_process == "shared"
         process = provenance.short_hash(f"{os.getpid()}/{started_s}/{self._bench.sitting}")
         position = 0
         try:
             for run in runs:
-                output = self._output(run)
-                if run is not first and (output.exists() or self._late()):
-                    continue
-                begun_s = started_s if run is first else self._clock.now()
-                place = SharedProcess(process=process, position=position, first_run=first.run_id) if shared else None
-                record = self._record(run, runs, begun_s, place)
-                write_record(output, record)
+                with contextlib.ExitStack() as held:
+                    if run is not first and not self._may_follow(run, held):
+                        continue
+                    begun_s = started_s if run is first else self._clock.now()
+                    place = SharedProcess(process=process, position=position, first_run=first.run_id)
+                    record = self._record(run, runs, begun_s, place if shared else None)
+                    write_record(self._output(run), record)
                 if record.status != "ok":
                     return  # memory ran out: the engine is not what it was
                 position += 1
@@ -211,6 +229,17 @@ class _Measuring:
                 self._engine.close()
             self._bench.sampler.end()
             self._bench.companion.end()
+
+    def _may_follow(self, run: Run, held: contextlib.ExitStack) -> bool:
+        """Whether a run is still to be measured, which is then this process's own until `held` closes."""
+        output = self._output(run)
+        if output.exists() or self._late():
+            return False
+        try:
+            held.enter_context(_sole(output, run.run_id, 0.0, self._clock))
+        except DeviceBusyError:
+            return False
+        return not output.exists()
 
     def _late(self) -> bool:
         return self._request.stop_at_s is not None and time.time() > self._request.stop_at_s

@@ -20,6 +20,9 @@ PATTERNS = {
     "gamma": "gamma gaps",
 }
 
+#: Figures to reach for the client (benchmarks/README.md): median lateness, and share of a core for 100 requests/s.
+LATE_AIM_S, CORE_AIM_FRACTION = 0.001, 0.01
+
 
 def arrival_words(row: pd.Series) -> str:
     """``Poisson, 16 requests/s``: how requests arrive, and the limit of the cache where there is one."""

@@ -12,6 +12,7 @@ import statsmodels.api as sm
 from numpy.typing import NDArray
 from scipy import stats
 
+from inference_energy.models.repetitions import ONCE
 from inference_energy.tables import above_zero
 
 Floats = NDArray[np.float64]
@@ -20,7 +21,6 @@ Cell = tuple[Any, ...]
 Contrast = tuple[Sequence[Cell], Sequence[Cell]]
 
 WITHIN, OVER = "within sittings", "over sittings"
-ONCE = "nothing was measured twice"
 
 
 @dataclass(frozen=True)
@@ -129,4 +129,5 @@ def cells(runs: pd.DataFrame, names: Sequence[str], quantity: str) -> Cells:
     fit = sm.OLS(logs, both if tied else levels).fit()
     n, n_freedom = len(n_runs), int(fit.df_resid)
     covariance = fit.cov_params()[:n, :n] if n_freedom else np.full((n, n), np.nan)
-    return Cells(n_runs, fit.params[:n], covariance, n_freedom, WITHIN if tied else OVER)
+    compared = WITHIN if tied or sittings.shape[1] == 0 else OVER
+    return Cells(n_runs, fit.params[:n], covariance, n_freedom, compared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from inference_energy.tables import above_zero
+from inference_energy.tables import FACTORS, above_zero
 
 Floats = NDArray[np.float64]
 
@@ -23,18 +24,34 @@ def alike(utilisation: pd.DataFrame) -> pd.DataFrame:
     return of_commonest(of_commonest(shown, ["decoding"]), LENGTHS)
 
 
-def of_study(runs: pd.DataFrame, study: str, quantity: str) -> pd.DataFrame:
-    """Runs with `quantity` of the settings of `study`, in whatever study they were measured.
+def of_study(runs: pd.DataFrame, study: str, quantity: str, varied: Sequence[str] = ()) -> pd.DataFrame:
+    """Runs with `quantity` of the settings of `study`, in whatever study they were measured; each once in a cycle.
+
+    Where studies share a setting each measures it, often in one process, and such runs are no repetitions of each
+    other: of a setting, cycle and sitting the run of `study` counts, and one of another study only where it has none.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        The ``runs`` table.
+    study, quantity : str
+        Whose settings are taken, and the column that must have a value, above 0.
+    varied : sequence of str
+        Factors that `study` varies: settings that differ in these alone from one of its measured ones count as its own,
+        so that a level is not missing that only another study measured so far.
 
     Raises
     ------
     AnalysisError
         If a value is not above 0.
     """
-    settings = runs.loc[runs["study"] == study, "setting"].unique()
-    known = runs[runs["setting"].isin(settings) & runs[quantity].notna()]
+    same = [column.name for column in FACTORS if column.name not in varied] if varied else ["setting"]
+    key = runs.groupby(same, sort=False, dropna=False).ngroup()
+    own = runs["study"] == study
+    known = runs[key.isin(key[own]) & runs[quantity].notna()].reset_index(drop=True)
     above_zero(known, quantity, "table runs")
-    return known
+    own_first = known.assign(other=known["study"] != study).sort_values("other", kind="stable")
+    return known[known.index.isin(own_first.drop_duplicates(["setting", "cycle", "sitting"]).index)]
 
 
 def of_commonest(runs: pd.DataFrame, names: list[str]) -> pd.DataFrame:

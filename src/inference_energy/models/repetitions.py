@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 FREEDOM_MIN = 4  # with fewer the spread itself is hardly known
+ONCE = "nothing was measured twice"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Spread:
 
     def why_none(self) -> str:
         """Why there is no interval."""
-        return f"no interval, because repetitions leave {self.n_freedom} of {FREEDOM_MIN} degrees of freedom"
+        if self.n_freedom == 0:
+            return f"no interval, because {ONCE}"
+        return f"no interval, because {self.n_freedom} runs repeat a setting, and it takes {FREEDOM_MIN}"
 
 
 def pooled(runs: pd.DataFrame, name: str) -> Spread:

@@ -2,6 +2,7 @@
 
 from inference_energy.policy import (
     arrivals as arrivals,
+    client as client,
     engine_start as engine_start,
     engines as engines,
     floors as floors,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from inference_energy.models.traffic import ALL, OVER_NONE
-from inference_energy.policy import arrivals, engines, lengths, phases
+from inference_energy.policy import arrivals, engines, lengths, phases, sizes
 from inference_energy.policy.agreement import anchor_rows
 from inference_energy.policy.audit import Published, audit_counting
 from inference_energy.policy.audit_beside import audit_own
@@ -209,4 +209,5 @@ _ANSWERS: dict[str, Callable[[Evidence], Finding]] = {
     "16_phases": phases.answer,
     "17_serving": arrivals.answer,
     "18_lengths": lengths.answer,
+    "19_size": sizes.answer,
 }

@@ -14,8 +14,8 @@ from inference_energy.models.arrivals import (
     SPREAD,
     arrival_words,
 )
-from inference_energy.policy.estimates import rows_with
-from inference_energy.policy.evidence import Evidence
+from inference_energy.policy.estimates import rows_with, without_interval
+from inference_energy.policy.evidence import Evidence, runs_of
 from inference_energy.policy.wording import (
     Finding,
     Prose,
@@ -26,7 +26,6 @@ from inference_energy.policy.wording import (
     fold,
     known,
     level,
-    listed,
     not_measured,
     number,
     percent,
@@ -46,7 +45,15 @@ def answer(evidence: Evidence) -> Finding:
     whole = rows_with(evidence.arrival_ratio, comparison=SPREAD, scope="all")
     if whole.empty:
         return energy(evidence)
-    return Finding(_spans(evidence, row_with(whole, RATIO)), _at_one_rate(evidence))
+    return Finding(
+        _spans(evidence, row_with(whole, RATIO)), f"{_at_one_rate(evidence)}{_without_interval(whole)}".strip()
+    )
+
+
+def _without_interval(rows: pd.DataFrame) -> str:
+    """:func:`without_interval` of ratios, or of a curve's energies."""
+    name = RATIO if RATIO in rows else ENERGY
+    return without_interval(rows.rename(columns={f"{name}_low": "estimate_low"}))
 
 
 def _spans(evidence: Evidence, row: pd.Series) -> str:
@@ -60,49 +67,17 @@ def _at_one_rate(evidence: Evidence) -> str:
     if rows.empty:
         return ""
     row = row_with(rows, RATIO)
-    ratio = estimate(row, RATIO, "×", evidence.assumptions.confidence)
-    return f"At one and the same rate the pattern changes it at most {ratio} ({row['level']} over {row['baseline']})."
-
-
-# --- were they served? -----------------------------------------------------------------------------
-
-
-def served(evidence: Evidence) -> Finding:
-    """How many requests were answered in full, and how exactly they were sent."""
-    runs = evidence.arrival_runs
-    if runs.empty:
-        return not_measured(WHAT)
-    n, n_failed = int(runs["n_requests"].sum()), int(runs["n_failed_requests"].sum())
-    wrong = int(runs["n_disagreeing_requests"].sum())
-    title = (
-        f"All {n:,} requests were answered with the tokens asked for."
-        if n_failed == 0
-        else f"{n_failed:,} of {n:,} requests failed: energy per request is that of the {n - n_failed:,} others."
-    )
-    late, latest = runs["arrival_error_median_s"].max(), runs["arrival_error_p95_s"].max()
-    core = runs["client_core_at_100_requests_fraction"].max()
-    failures = [
-        f"{row['setting']}, cycle {row['cycle']}: {row['failures']}"
-        for _, row in runs[runs["failures"].notna()].iterrows()
-    ]
-    counts = (
-        "Tokens asked for, counted here and reported by the server agree in every answer."
-        if wrong == 0
-        else f"In {wrong:,} answers tokens asked for, counted and reported do not agree."
-    )
-    return Finding(
-        title,
-        f"{counts} Requests left {quantity(late, 's')} after their planned time in the median of the latest run, and"
-        f" {quantity(latest, 's')} at its 95th percentile. The client that sends them takes at most {percent(core)} of"
-        " a processor core for 100 requests a second. A request that is sent waits for no other: when the server falls"
-        f" behind, requests queue.{bullets(failures) if failures else ''}",
+    most = _apart(row, evidence.assumptions.confidence)
+    return (
+        f"At one and the same rate patterns are at most this far apart: {row['level']}, {most} than {row['baseline']}."
     )
 
 
-def errors(evidence: Evidence) -> pd.DataFrame:
-    """Requests that were sent, each with ``late_s``: sent less planned time, and ``series``: the pattern in words."""
-    sent = evidence.requests.dropna(subset=["sent_s"])
-    return sent.assign(late_s=sent["sent_s"] - sent["scheduled_s"], series=sent["arrival"].map(PATTERNS))
+def _apart(row: pd.Series, confidence: float) -> str:
+    """``2.2 % more (95 % interval 0.1 % less to 4.5 % more)``."""
+    ends = row[f"{RATIO}_low"], row[f"{RATIO}_high"]
+    within = f" ({level(confidence)} interval {difference(ends[0])} to {difference(ends[1])})" if known(ends[0]) else ""
+    return difference(row[RATIO]) + within
 
 
 # --- energy and latency against load ---------------------------------------------------------------
@@ -148,16 +123,33 @@ def energy(evidence: Evidence) -> Finding:
         of_setting = rows_with(ratios, comparison=comparison, scope="setting")
         of_setting = of_setting[of_setting["kv_cache_tokens"].isna()]
         lines += [
-            f"{row['level']} over {words}: {estimate(row, RATIO, '×', confidence)}" for _, row in of_setting.iterrows()
+            f"{row['level']} over {words}: {estimate(row, RATIO, '×', confidence)}"
+            for _, row in of_setting.sort_values(RATIO, ascending=False).iterrows()
         ]
     pooled = rows_with(ratios, comparison=OVER_FIXED, scope="all")
     random = [
-        f" Random gaps take {estimate(row, RATIO, '×', confidence)} the energy of fixed ones at the same rate"
+        f" Random gaps beside fixed ones at the same rate: {_apart(row, confidence)}"
         f" ({counted(int(row['n_settings']), 'setting')})."
         for _, row in pooled.iterrows()
     ]
     more = _more_together(open_points, title)
-    return Finding(more, f"{_at_one_rate(evidence)}{''.join(random)}{bullets(lines) if lines else ''}".strip())
+    said = f"{_at_one_rate(evidence)}{''.join(random)}{_whole_pass(evidence)}{_without_interval(open_points)}"
+    return Finding(more, f"{said}{bullets(lines) if lines else ''}".strip())
+
+
+def _whole_pass(evidence: Evidence) -> str:
+    """How far a pass is from a steady state: at the highest rate, what was answered beside what was planned."""
+    paced = evidence.arrival_curve.dropna(subset=["arrival_requests_per_s"])
+    paced = paced[paced["kv_cache_tokens"].isna()]
+    if paced.empty:
+        return ""
+    row = row_with(paced, "arrival_requests_per_s")
+    n = int(evidence.runs.loc[evidence.runs["setting"] == row["setting"], "n_prompts"].max())
+    return (
+        f" A pass is {n:,} requests, with the server's filling and draining: at {row['arrival_requests_per_s']:g}"
+        f" requests/s planned, {number(row['answered_requests_per_s'])} a second were answered over the whole pass."
+        " These are not the energies of a stream without end."
+    )
 
 
 def _more_together(points: pd.DataFrame, title: str) -> str:
@@ -176,7 +168,8 @@ def latency(evidence: Evidence) -> Finding:
     limits = points.iloc[0]
     limit = (
         f"time to the first token at most {quantity(limits['time_to_first_token_max_s'], 's')} and"
-        f" {quantity(limits['inter_token_latency_max_s'], 's')} between tokens for 95 of 100 requests"
+        f" {quantity(limits['inter_token_latency_max_s'], 's')} between tokens (mean gap of an answer) for 95 of 100"
+        " requests"
     )
     within, best = points[points["meets_limits"]], points[points["best"]]
     if best.empty:
@@ -187,7 +180,24 @@ def latency(evidence: Evidence) -> Finding:
         f"Least energy within the limits on latency: {quantity(row[ENERGY], 'J')} a request ({arrival_words(row)}).",
         f"The limits: {limit}; {everyone} of those measured keep to them. There the 95th percentiles are"
         f" {quantity(row[TTFT], 's')} to the first token and {quantity(row[ITL], 's')} between tokens."
-        + _broken(points[~points["meets_limits"]]),
+        f"{_paced(within, row)}{_broken(points[~points['meets_limits']])}",
+    )
+
+
+def _least_paced(within: pd.DataFrame) -> pd.DataFrame:
+    """Of settings within the limits, the one of least energy whose requests are spread over time; or no row."""
+    paced = within[within["arrival"] != "burst"]
+    return paced.nsmallest(1, ENERGY)
+
+
+def _paced(within: pd.DataFrame, best: pd.Series) -> str:
+    """Beside a burst, which is no traffic that goes on, the best of requests that are spread over time."""
+    if best["arrival"] != "burst":
+        return ""
+    return "".join(
+        f" Of requests spread over time the least is {quantity(row[ENERGY], 'J')} ({arrival_words(row)};"
+        f" {quantity(row[TTFT], 's')} and {quantity(row[ITL], 's')})."
+        for _, row in _least_paced(within).iterrows()
     )
 
 
@@ -196,7 +206,7 @@ def _broken(points: pd.DataFrame) -> str:
     lines = [
         f"{arrival_words(row)}: {quantity(row[TTFT], 's')} to the first token, {quantity(row[ITL], 's')} between"
         f" tokens, {counted(int(row['n_failed_requests']), 'failed request')}"
-        for _, row in points.iterrows()
+        for _, row in points.sort_values(TTFT).iterrows()
     ]
     return f" Not within the limits:{bullets(lines)}" if lines else ""
 
@@ -251,8 +261,14 @@ def meanwhile(evidence: Evidence) -> Finding:
         f" sequences ({arrival_words(most)}) run together on average; power goes from"
         f" {quantity(points['power_mean_w'].min(), 'W')} to {quantity(points['power_mean_w'].max(), 'W')}.",
         "The weights are read once for all sequences of a step. A server with few of them reads as much for each token"
-        " as others read for many, and between requests it waits at a power far above nothing.",
+        f" as others read for many.{_waiting(evidence)}",
     )
+
+
+def _waiting(evidence: Evidence) -> str:
+    """Mean power of the GPU with the model loaded and no request."""
+    power_w = runs_of(evidence, "arrival")["idle_loaded_power_w"].mean()
+    return f" With the model loaded and no request the GPU draws {quantity(power_w, 'W')}." if known(power_w) else ""
 
 
 def cache(evidence: Evidence) -> Finding:
@@ -268,7 +284,7 @@ def cache(evidence: Evidence) -> Finding:
     back = counted(int(runs["n_preemptions"].fillna(0).sum()), "sequence")
     return Finding(
         f"A cache of {int(worst['kv_cache_tokens']):,} tokens changes the energy of a request by up to"
-        f" {difference(worst[RATIO])}.",
+        f" {difference(worst[RATIO])} ({arrival_words(pd.Series({**worst, 'kv_cache_tokens': None}))}).",
         f"It holds {share} of the tokens that memory allows; {back} put back for lack of room. Each over the same"
         f" without a limit:{bullets(lines)}",
     )
@@ -316,12 +332,20 @@ def curve_table(evidence: Evidence) -> Prose:
             "failed": row["n_failed_requests"],
             "runs": row["n_runs"],
         }
-        for _, row in points.iterrows()
+        for _, row in _in_order(points).iterrows()
     ]
-    note = listed(sorted(set(points["note"].dropna())))
+    brackets = f" In brackets: {level(evidence.assumptions.confidence)} intervals, with a spread pooled over settings."
     return Prose(
-        f"{table(pd.DataFrame(rows))}\n\nIn brackets: {level(evidence.assumptions.confidence)} intervals, Student's"
-        f" with a spread pooled over settings{f'; {note}' if note else ''}."
+        f"{table(pd.DataFrame(rows))}\n\nGeometric means over runs; 95 %: the 95th percentile over requests."
+        f"{_without_interval(points) or brackets}"
+    )
+
+
+def _in_order(points: pd.DataFrame) -> pd.DataFrame:
+    """By pattern, rate and cache."""
+    place = points["arrival"].map({name: place for place, name in enumerate(PATTERNS)})
+    return points.assign(place=place).sort_values(
+        ["place", "arrival_requests_per_s", "kv_cache_tokens"], na_position="first"
     )
 
 
@@ -336,13 +360,13 @@ def in_plain_words(evidence: Evidence) -> Finding:
     pattern = ""
     if len(rates) and (at := row_with(rates, RATIO))[RATIO] < row[RATIO]:
         pattern = (
-            f" How regularly requests come matters less than how many: at one rate, {at['level']} takes"
-            f" {estimate(at, RATIO, '×', confidence)} the electricity of {at['baseline']}."
+            " How regularly requests come matters less than how many: at one and the same rate, the patterns furthest"
+            f" apart are {at['level']}, {_apart(at, confidence)} than {at['baseline']}."
         )
-    best = evidence.arrival_curve[evidence.arrival_curve["best"]]
+    best = _least_paced(evidence.arrival_curve[evidence.arrival_curve["meets_limits"]])
     promise = "".join(
         f" While 95 of 100 readers wait at most {quantity(one['time_to_first_token_max_s'], 's')} for the first word,"
-        f" the least measured is {quantity(one[ENERGY], 'J')} a request ({arrival_words(one)})."
+        f" the least measured with requests spread over time is {quantity(one[ENERGY], 'J')} ({arrival_words(one)})."
         for _, one in best.iterrows()
     )
     return Finding(
@@ -352,5 +376,5 @@ def in_plain_words(evidence: Evidence) -> Finding:
         f" among many requests; in a quiet one a request bears it alone.{pattern}{promise} So electricity per request"
         " is a property of a service and its traffic, not of a model alone: a disclosure must say at which load it was"
         " measured. The model has random weights and each answer's length was drawn beforehand, so this holds for the"
-        " work and says nothing of what real people ask.",
+        f" work and says nothing of what real people ask.{_without_interval(whole)}",
     )

@@ -1,9 +1,10 @@
-"""What the engine decides, in words: transformers, vLLM's eager mode, its CUDA graphs, one engine for several runs."""
+"""What the engine decides, in words: transformers, vLLM's eager mode, its CUDA graphs."""
 
 from __future__ import annotations
 
 import pandas as pd
 
+from inference_energy.models.curves import of_study
 from inference_energy.models.engines import (
     BASE,
     COMPONENTS,
@@ -14,20 +15,18 @@ from inference_energy.models.engines import (
     GRAPHS,
     IDLE,
     IDLE_GPUS,
-    LAST_OVER_FIRST,
     MANY,
     NET,
     ONE,
     POWER,
     RAM,
-    SHARED_OVER_OWN,
     THROUGHPUT,
     TOTAL,
     TRANSFORMERS,
     with_components,
 )
-from inference_energy.policy.estimates import behind, cell, rows_with, said
-from inference_energy.policy.evidence import Evidence, runs_of
+from inference_energy.policy.estimates import behind, cell, rows_with, said, without_interval
+from inference_energy.policy.evidence import Evidence
 from inference_energy.policy.wording import (
     Finding,
     Prose,
@@ -37,20 +36,14 @@ from inference_energy.policy.wording import (
     level,
     listed,
     not_measured,
-    number,
     percent,
     quantity,
     table,
 )
 
-WHAT = "transformers beside vLLM (there is no study named engine)"
+WHAT = "transformers beside vLLM on the same model (study engine)"
 #: SOURCE: resources/published/wetzel_serving_engine.csv. LLaMA 3 8B has the shape of Llama 3.1 8B.
-PUBLISHED_MODEL = "llama-3.1-8b"
-_THAT = {
-    "equivalent": "equivalent to that",
-    "different": "different from that",
-    "undecided": "not yet shown to be equivalent to that, or different from it,",
-}
+PUBLISHED_MODEL, PUBLISHED_WORDS = "llama-3.1-8b", "LLaMA 3 8B"
 _RATIO_WORDS = {
     TOTAL: "energy per output token, with CodeCarbon's CPU and RAM",
     ENERGY: "energy per output token, GPU alone",
@@ -62,8 +55,7 @@ _RATIO_WORDS = {
 
 def engine_runs(evidence: Evidence) -> pd.DataFrame:
     """Runs with numbers of the settings of study `engine`: engine in words, and what a token's energy consists of."""
-    runs = evidence.ok[evidence.ok[ENERGY].notna()]
-    return with_components(runs[runs["setting"].isin(runs_of(evidence, "engine")["setting"])])
+    return with_components(of_study(evidence.ok, "engine", ENERGY))
 
 
 def _ratios(evidence: Evidence, engine: str, baseline: str, name: str = ENERGY) -> pd.DataFrame:
@@ -87,12 +79,17 @@ def ratio_rows(evidence: Evidence) -> pd.DataFrame:
     """Transformers over vLLM with graphs: at the same batch, then one by one over many at once."""
     rows = _ratios(evidence, TRANSFORMERS, GRAPHS)
     apart = rows[rows["batch_size"].eq(ONE) & rows["baseline_batch_size"].eq(MANY)]
-    return pd.concat([same_batch_rows(evidence), _all_last(apart)], ignore_index=True)
+    return _of_several(pd.concat([same_batch_rows(evidence), _all_last(apart)], ignore_index=True))
 
 
 def graphs_rows(evidence: Evidence) -> pd.DataFrame:
     """Eager mode over graphs."""
-    return same_batch_rows(evidence, EAGER, GRAPHS)
+    return _of_several(same_batch_rows(evidence, EAGER, GRAPHS))
+
+
+def _of_several(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` without a mean over models that is of a single one."""
+    return rows[rows["model"].ne("all") | rows["n_settings"].gt(1)]
 
 
 def graphs_points(evidence: Evidence) -> pd.DataFrame:
@@ -135,12 +132,29 @@ def _by_batch(rows: pd.DataFrame, of_what: str) -> str:
     """``2.0× to 4.0× of_what for one prompt at a time, 1.8× to 3.0× for 64 prompts at once``."""
     groups = rows[rows["model"] != "all"].groupby("batch_size")
     first, *others = [(_folds(part), prompts_words(batch)) for batch, part in groups]
-    return ", ".join([f"{first[0]} {of_what} for {first[1]}", *(f"{folds} for {words}" for folds, words in others)])
+    folds = ", ".join([f"{first[0]} {of_what} for {first[1]}", *(f"{folds} for {words}" for folds, words in others)])
+    models = sorted(set(rows["model"]) - {"all"})
+    return f"{folds} ({models[0] if len(models) == 1 else f'{len(models)} models'})"
 
 
 def answer(evidence: Evidence) -> Finding:
     """The short answer to the page's question."""
-    return Finding(same_batch(evidence).title, graphs(evidence).title)
+    none = without_interval(same_batch_rows(evidence))
+    return Finding(same_batch(evidence).title, f"{graphs(evidence).title}{none}")
+
+
+def in_plain_words(evidence: Evidence) -> Finding:
+    """For the policy report: what the software is worth, and what a disclosure must name."""
+    finding = same_batch(evidence)
+    if same_batch_rows(evidence).empty and same_batch_rows(evidence, baseline=EAGER).empty:
+        return finding
+    return Finding(
+        finding.title,
+        "Both run the same model on the same GPU, with the same prompts and answers of the same length: transformers is"
+        " a library that research uses, vLLM an engine that services use. An energy measured with one says little of a"
+        " service that runs the other, so a disclosure must name the software, its version and how many prompts it"
+        f" works on together.{without_interval(same_batch_rows(evidence))}",
+    )
 
 
 # --- beside each other ---------------------------------------------------------------------------
@@ -160,8 +174,9 @@ def same_batch(evidence: Evidence) -> Finding:
     ]
     return Finding(
         f"Transformers took {_by_batch(rows, f'the energy per token of {baseline}')}.",
-        "The same prompts, answers, number format and number of prompts at once; only the software differs. Geometric"
-        f" means over models: {bullets(points)}",
+        "The same prompts, answers, number format and number of prompts at once; only the software differs. Weights are"
+        " random, so the engines cannot end answers at different lengths, as they did in the published study."
+        f"{without_interval(rows)} Over all models measured:{bullets(points)}",
     )
 
 
@@ -177,12 +192,12 @@ def published(evidence: Evidence) -> Finding:
     return Finding(
         f"The published {fold(value)} {place} what the engine alone makes, {fold(low)} with {prompts_words(MANY)} in"
         f" both, and transformers one by one over vLLM with {prompts_words(MANY)}, {fold(high)} ({model}).",
-        f"With intervals: {said(lower, '×', confidence)} and {said(upper, '×', confidence)} of the GPU's energy; the"
-        " published fold counts CPU and RAM besides, as the table does. The published study ran transformers in small"
-        " batches and let vLLM schedule its requests, so that its fold mixes the engine with the batch. The lower"
-        " reading is the engine alone, and the one that the claim is judged by; the upper one adds all that batching"
-        " can save. It had four GPUs of another kind, trained weights and answers whose length differed between the"
-        " engines.",
+        f"Of the GPU's energy: {said(lower, '×', confidence)} and {said(upper, '×', confidence)}."
+        f"{without_interval(pd.DataFrame([lower, upper]))} The published fold is of {PUBLISHED_WORDS} and counts CPU"
+        " and RAM besides, as the table does. The published study ran transformers in small batches and let vLLM"
+        " schedule its requests, so that its fold mixes the engine with the batch. The lower reading is the engine"
+        " alone, and the one that the claim is judged by; the upper one adds all that batching can save. It had four"
+        " GPUs of another kind, trained weights and answers whose length differed between the engines.",
     )
 
 
@@ -202,13 +217,14 @@ def published_table(evidence: Evidence) -> Prose:
                 f"one by one over {MANY} at once": cell(both[1], "×"),
             }
         )
-    return table(pd.DataFrame(lines)) if lines else Prose(not_measured(WHAT).title)
+    return table(pd.DataFrame(lines)) if lines else Prose("")
 
 
 def _readings(evidence: Evidence, name: str) -> tuple[pd.Series | None, pd.Series | None, str]:
     """The same batch and one over many, for the published model or, without it, all models."""
     rows = _ratios(evidence, TRANSFORMERS, GRAPHS, name)
-    model = PUBLISHED_MODEL if (rows["model"] == PUBLISHED_MODEL).any() else "all"
+    models = sorted(set(rows["model"]) - {"all"})
+    model = PUBLISHED_MODEL if PUBLISHED_MODEL in models else models[0] if len(models) == 1 else "all"
     of_model = rows_with(rows, model=model, baseline_batch_size=MANY)
     found = [rows_with(of_model, batch_size=batch) for batch in (MANY, ONE)]
     lower, upper = (part.iloc[0] if len(part) else None for part in found)
@@ -237,8 +253,10 @@ def levels_table(evidence: Evidence) -> Prose:
             ):
                 found = rows_with(of_batch, engine=engine, quantity=name)
                 line[heading] = cell(found.iloc[0], unit) if len(found) else "–"
-            lines.append(line)
-    return Prose(f"{table(pd.DataFrame(lines))}\n\nGeometric means; in brackets {_level(evidence)} intervals.")
+            if len(of_batch[of_batch["engine"] == engine]):
+                lines.append(line)
+    brackets = without_interval(rows) or f" In brackets: {level(evidence.assumptions.confidence)} intervals."
+    return Prose(f"{table(pd.DataFrame(lines))}\n\nGeometric means over cycles.{brackets}")
 
 
 # --- where it goes -------------------------------------------------------------------------------
@@ -271,7 +289,7 @@ def parts(evidence: Evidence) -> Finding:
         return not_measured("what a token's energy consists of, in transformers and in vLLM")
     saved = (wide[TRANSFORMERS] - wide[GRAPHS]).dropna()
     named = {
-        "above the GPU's idle power": [NET],
+        "is the GPU above its idle power": [NET],
         "the GPU's idle power": [IDLE],
         "CPU and RAM (estimates)": [CPU, RAM],
     }
@@ -282,7 +300,7 @@ def parts(evidence: Evidence) -> Finding:
         return Finding(f"With {prompts_words(MANY)} {GRAPHS} saves nothing over transformers ({model}).")
     return Finding(
         f"With {prompts_words(MANY)} {GRAPHS} saves {quantity(saved.sum(), 'J')} of the {quantity(whole, 'J')} that a"
-        f" token takes in transformers ({model}): {shown}.",
+        f" token takes in transformers, CPU and RAM included ({model}). Of what it saves, {shown}.",
         "The GPU's energy is measured, and split at the idle power it had before the model was loaded; what is drawn"
         " whatever is done goes with time alone. CPU and RAM are CodeCarbon's estimates for the whole machine, of which"
         f" a run bears the share of its GPUs; they are no measurement.{_idle_gpus(evidence)}",
@@ -308,7 +326,7 @@ def graphs(evidence: Evidence) -> Finding:
     """What CUDA graphs and compiled code save."""
     rows = graphs_rows(evidence)
     if rows.empty:
-        return not_measured("vLLM with and without CUDA graphs")
+        return not_measured("the same model in vLLM with and without CUDA graphs")
     confidence = evidence.assumptions.confidence
     points = [
         f"{'all models' if row['model'] == 'all' else row['model']}, {prompts_words(row['batch_size'])}:"
@@ -318,68 +336,5 @@ def graphs(evidence: Evidence) -> Finding:
     return Finding(
         f"vLLM in eager mode took {_by_batch(rows, 'the energy per token that it took with CUDA graphs')}.",
         "Graphs launch a whole step at once, so that the GPU does not wait for the CPU to launch kernel after kernel;"
-        f" vLLM compiles its code for them. Eager mode over graphs: {bullets(points)}",
+        f" vLLM compiles its code for them.{without_interval(rows)} Eager mode over graphs:{bullets(points)}",
     )
-
-
-# --- sharing -------------------------------------------------------------------------------------
-
-
-def sharing_rows(evidence: Evidence) -> pd.DataFrame:
-    """Comparisons of energy per token, with ``label``; those without an estimate stand aside."""
-    rows = rows_with(evidence.sharing, quantity=ENERGY)
-    rows = rows[rows["estimate"].notna()]
-    single = rows["model"].astype(str) + ", batch " + rows["batch_size"].astype(str)
-    every = rows["comparison"].map({SHARED_OVER_OWN: "all settings", LAST_OVER_FIRST: "last over first place"})
-    return rows.assign(label=single.where(rows["batch_size"].notna(), every)).reset_index(drop=True)
-
-
-def sharing_points(evidence: Evidence) -> pd.DataFrame:
-    """Shared over own engine in single cycles: model, batch_size, cycle, ``estimate``."""
-    runs = runs_of(evidence, "sharing")
-    keys = ["model", "batch_size", "cycle"]
-    wide = runs.pivot_table(index=keys, columns="engine_process", values=ENERGY).reset_index()
-    if not {"own", "shared"} <= set(wide.columns):
-        return pd.DataFrame(columns=[*keys, "estimate"])
-    return wide.assign(estimate=wide["shared"] / wide["own"]).dropna(subset=["estimate"])
-
-
-def sharing(evidence: Evidence) -> Finding:
-    """Whether runs in a shared engine agree with the same in engines of their own."""
-    rows = sharing_rows(evidence)
-    found = rows_with(rows, comparison=SHARED_OVER_OWN, model="all")
-    if found.empty:
-        return not_measured("runs in a shared engine beside the same in an engine of their own")
-    row, drift = found.iloc[0], _drift(evidence)
-    single = rows_with(rows, comparison=SHARED_OVER_OWN)
-    counts = single[single["model"] != "all"]["verdict"].value_counts()
-    return Finding(
-        f"Energy per token in a shared engine is {_THAT[row['verdict']]} in an engine of its own (margin"
-        f" ± {percent(row['margin_fraction'], 1)}): ratio {_precise(row)}.",
-        f"Of single settings {listed([f'{n} are {verdict}' for verdict, n in counts.items()])}. Equivalent: the whole"
-        f" interval lies within the margin; different: outside; undecided: more cycles are needed. {drift}",
-    )
-
-
-def _drift(evidence: Evidence) -> str:
-    rows = rows_with(evidence.sharing, quantity=ENERGY, comparison=LAST_OVER_FIRST)
-    if rows.empty:
-        return ""
-    row = rows.iloc[0]
-    if not known(row["estimate"]):
-        return f"Whether energy drifts with a run's place in its process cannot be estimated, because {row['note']}."
-    return (
-        f"From the first to the last of {row['n_places']} places in a process energy per token changes by a factor of"
-        f" {_precise(row)}: {row['verdict']}."
-    )
-
-
-def _precise(row: pd.Series) -> str:
-    if not (known(row["estimate_low"]) and known(row["estimate_high"])):
-        return f"{number(row['estimate'], 4)} (no interval)"
-    ends = f"{number(row['estimate_low'], 4)} to {number(row['estimate_high'], 4)}"
-    return f"{number(row['estimate'], 4)} ({level(row['confidence'])} interval {ends})"
-
-
-def _level(evidence: Evidence) -> str:
-    return level(evidence.assumptions.confidence)

@@ -40,13 +40,22 @@ def cell(row: pd.Series, unit: str) -> str:
     ends = row["estimate_low"], row["estimate_high"]
     if unit == "%":
         return percent(row["estimate"]) + (f" ({percent(ends[0])} to {percent(ends[1])})" if known(ends[0]) else "")
-    value = fold(row["estimate"]) if unit == "×" else quantity(row["estimate"], unit).strip()
+    value = fold(row["estimate"], *ends) if unit == "×" else quantity(row["estimate"], unit).strip()
     return value + (f" ({span(*ends, unit, row['estimate'])})" if known(ends[0]) else "")
 
 
 def reasons(rows: pd.DataFrame) -> str:
     """The notes of `rows`, each once."""
     return "; ".join(sorted(set(rows["note"].dropna())))
+
+
+def without_interval(rows: pd.DataFrame) -> str:
+    """`` There are no intervals, because …`` if no row has one, with a space before it; else nothing."""
+    if rows.empty or rows["estimate_low"].notna().any():
+        return ""
+    notes = rows["note"].dropna().map(lambda note: note.removeprefix("no interval, because ").partition(": no int")[0])
+    why = "; ".join(sorted(set(notes)))
+    return f" There are no intervals{f', because {why}' if why else ''}."
 
 
 def behind(row: pd.Series) -> str:

@@ -59,11 +59,17 @@ def floor(evidence: Evidence) -> Finding:
     return Finding(
         title,
         "The floor: no GPU works faster than its peak rates, or draws less while it works than at rest. The nearest run"
-        f" takes {fold(nearest[OVER_FLOOR])} its floor ({nearest['study']}, {nearest['setting']}). A stricter line that"
-        " rests on an assumption, arithmetic at the peak rate and the board's power limit: the nearest run takes"
-        f" {fold(hardest[OVER_ARITHMETIC])} that ({hardest['study']}, {hardest['setting']}).{left}"
+        f" takes {fold(nearest[OVER_FLOOR])} its floor ({_words(nearest)}). A stricter line rests on an assumption:"
+        " arithmetic at the peak rate and the board's power limit. The nearest run takes"
+        f" {fold(hardest[OVER_ARITHMETIC])} that ({_words(hardest)}).{left}"
         f"{bullets(lines) if lines else ''}",
     )
+
+
+def _words(row: pd.Series) -> str:
+    """A run of the table by what it did."""
+    at_once = counted(int(row["n_at_once_max"]), "prompt")
+    return f"study {row['study']}: {row['model']} {row['precision']}, {row['series']}, {at_once} at once"
 
 
 def published_floor(audit: Published) -> Finding:

@@ -72,7 +72,7 @@ class _Choice:
 
 _SIZE, _LENGTHS = "19_size", "18_lengths"
 _OF_MACHINES = f"quantity == '{ENERGY_RATIO}' and choice == '{FEWER_GPUS}' and n_gpus == 1"
-_OF_FORMATS = f"quantity == '{ENERGY_RATIO}' and part == '{PRECISION_PART}' and n_gpus_to == 1 and batch_size.isna()"
+_OF_FORMATS = f"quantity == '{ENERGY_RATIO}' and part == '{PRECISION_PART}' and n_gpus_to == 1 and batch_size > 0"
 
 CHOICES = (
     _Choice(
@@ -102,7 +102,7 @@ CHOICES = (
     ),
     _Choice(
         "number format",
-        "{precision_to}, not {precision_from}, on the same GPU",
+        "{precision_to}, not {precision_from}, both on one GPU at batch {batch_size}",
         "quantisation",
         _OF_FORMATS,
         _SIZE,
@@ -189,6 +189,8 @@ def choices(evidence: Evidence) -> Finding:
     said = [f"“{row['choice']}” ({_moved(row['energy_ratio'])})" for _, row in best.iterrows()]
     none = rows[(rows["energy_ratio_low"] <= 1) & (rows["energy_ratio_high"] >= 1)]
     idle = f" Not shown to change anything: {listed([f'“{words}”' for words in none['choice']])}." if len(none) else ""
+    if rows["energy_ratio_low"].isna().all():
+        idle += " No ratio has an interval: nothing was measured twice."
     lacking = sorted(set(choice_rows(evidence)["decision"]) - set(rows["decision"]))
     return Finding(
         f"Of what can be decided here, most is saved by {listed(said)}.",
@@ -220,11 +222,13 @@ def choices_table(evidence: Evidence) -> Prose:
 
 
 def _rows(evidence: Evidence, choice: _Choice) -> Iterator[dict[str, object]]:
-    """Rows of one choice: those of the common model, else of the first other one."""
+    """Rows of one choice: those of the common model, else of the first other one, over all models if there is none."""
     frame = getattr(evidence, choice.table)
     found = frame.query(choice.where, engine="python").dropna(subset=[choice.column])
     common = found["model"].eq(MODEL)
-    models = found[common] if common.any() else found[found["model"].eq(found["model"].min())]
+    single = found[found["model"].ne("all")]
+    others = single if len(single) else found
+    models = found[common] if common.any() else others[others["model"].eq(others["model"].min())]
     about: dict[str, object] = {"decision": choice.decision, "per": choice.per}
     about |= {"page": choice.page, "figure": choice.figure}
     if models.empty:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from inference_energy.models.curves import of_study
 from inference_energy.models.laws import HERE, LAWS, LINEAR, POWER, QUADRATIC
-from inference_energy.policy.estimates import rows_with
+from inference_energy.policy.estimates import reasons, rows_with
 from inference_energy.policy.evidence import Evidence, runs_of
 from inference_energy.policy.wording import (
     Finding,
@@ -28,6 +29,10 @@ from inference_energy.policy.wording import (
 RATIO, PART, SHORT_PART = "level_over_baseline_ratio", "square_part_fraction", "short_square_part_fraction"
 _OF = {"input": "prompts", "output": "answers"}
 _LAWS = {LINEAR: "a line", QUADRATIC: "a line with a square", POWER: "a power"}
+_LONG = {
+    "long_prompt": "a prompt of {n_input_tokens:,} tokens takes {} the energy",
+    "long_answer": "an answer of {n_output_tokens:,} tokens takes {} the energy",
+}
 _PAIR = "long prompts and long answers beside short ones (study model_size)"
 
 
@@ -56,7 +61,8 @@ def growth(evidence: Evidence, varied: str) -> Finding:
     missing = [f"{row['model']}: {row['note']}." for _, row in rows[rows[PART].isna()].iterrows()]
     if fitted.empty:
         return Finding(
-            f"How energy grows with the length of {what} cannot be estimated yet: too few lengths.", bullets(missing)
+            f"How energy grows with the length of {what} cannot be told yet: too few lengths were measured.",
+            bullets(missing),
         )
     confidence = evidence.assumptions.confidence
     opening = {
@@ -86,11 +92,15 @@ def _growth_of(row: pd.Series, confidence: float) -> str:
         f"{row['model']}, {row['batch_size']} prompts at once: a thousand tokens more take"
         f" {estimate(row, 'linear_slope_energy_j_per_prompt', 'J', confidence)} by the line. The square's part is"
         f" {_share(row, PART, confidence)} at {row['longest_tokens']:,.0f} tokens and"
-        f" {_share(row, SHORT_PART, confidence)} at 128 (test of no square: p = {number(row['quadratic_p_value'], 1)})."
+        f" {_share(row, SHORT_PART, confidence)} at 128 (test of no square: p {_p(row['quadratic_p_value'])})."
         f" A length left out is missed by {listed(errors)}, whose exponent is"
         f" {number(row['power_elasticity_ratio'])}."
         + (f" AICc is best for {_LAWS[row['fits_best']]}." if pd.notna(row["fits_best"]) else f" {row['note']}.")
     )
+
+
+def _p(value: float) -> str:
+    return "below 0.0001" if value < 0.0001 else f"= {number(value, 1)}"
 
 
 def _share(row: pd.Series, name: str, confidence: float) -> str:
@@ -115,10 +125,10 @@ def long_or_short(evidence: Evidence) -> Finding:
     if rows.empty:
         return not_measured(_PAIR)
     confidence = evidence.assumptions.confidence
-    said = []
-    for _, of_level in rows.groupby("comparison", sort=False):
-        row = of_level.iloc[-1]  # over all models where there are several
-        said.append(f"{estimate(row, RATIO, '×', confidence)} the energy with {row['level']}")
+    said = [
+        _LONG[str(comparison)].format(_across(of_level, confidence), **of_level.iloc[0])
+        for comparison, of_level in rows.groupby("comparison", sort=False)
+    ]
     beside = ratios(evidence, "answer_or_prompt")
     last = beside.iloc[-1] if len(beside) else None
     across = (
@@ -128,9 +138,18 @@ def long_or_short(evidence: Evidence) -> Finding:
         f" ({_whose(last)})" + (": a prompt is computed at once, an answer token by token." if last[RATIO] > 1 else ".")
     )
     return Finding(
-        f"Beside {rows['baseline'].iloc[0]} tokens, a prompt with its answer takes {listed(said)}.",
-        _each(rows, confidence) + across,
+        f"Against {rows['baseline'].iloc[0].replace(' in, ', ' tokens in and ')}, {listed(said)}.",
+        f"{counted(int(rows['batch_size'].iloc[0]), 'prompt')} at once; the interval of a mean takes its models for a"
+        f" sample of all models.{_each(rows, confidence)}{across}",
     )
+
+
+def _across(rows: pd.DataFrame, confidence: float) -> str:
+    """``1.7× to 2.4×``: lowest and highest of the models; of a single one its interval."""
+    models = rows[rows["setting"] != "all"]
+    if len(models) == 1:
+        return estimate(models.iloc[0], RATIO, "×", confidence)
+    return " to ".join(dict.fromkeys(fold(end) for end in (models[RATIO].min(), models[RATIO].max())))
 
 
 def context(evidence: Evidence) -> Finding:
@@ -190,6 +209,8 @@ def _flattens(row: pd.Series, confidence: float) -> str:
     said = f"{row['model']}: the law of a shared cost leaves {plateau} per prompt however many there are"
     if known(row["n_prompts_near_plateau"]):
         said += f", and is within a tenth of that from {number(row['n_prompts_near_plateau'], 2)} prompts on"
+        beyond = row["n_prompts_near_plateau"] > row["n_prompts_most"]
+        said += f" (beyond the {row['n_prompts_most']} measured)" if beyond else ""
     limit = f" The engine runs {row['n_sequences_limit']} at a time at most." if known(row["n_sequences_limit"]) else ""
     note = f" ({row['note']})" if pd.notna(row["note"]) else ""
     return f"{said}; it misses the measured energies by {percent(row['shared_cv'])}{note}.{limit}"
@@ -205,6 +226,7 @@ def _energies(rows: pd.DataFrame) -> str:
 def answer(evidence: Evidence) -> Finding:
     """The short answer of the page on lengths."""
     found = [long_or_short(evidence), growth(evidence, "output"), growth(evidence, "input"), at_once(evidence)]
+    found += [context(evidence), guidance(evidence)]
     there = [one.title for one in found if not one.title.startswith("Not measured")]
     if not there:
         return not_measured("prompts and answers of several lengths on vLLM")
@@ -269,12 +291,9 @@ def ratios_table(evidence: Evidence) -> Prose:
 
 def _each(rows: pd.DataFrame, confidence: float) -> str:
     """A line for each model and workload, and why there is no interval."""
-    lines = [
-        f"{row['level']}, {_whose(row)}: {estimate(row, RATIO, '×', confidence)}"
-        + (f" ({row['note']})" if pd.notna(row["note"]) else "")
-        for _, row in rows.iterrows()
-    ]
-    return bullets(lines)
+    lines = [f"{row['level']}, {_whose(row)}: {estimate(row, RATIO, '×', confidence)}" for _, row in rows.iterrows()]
+    notes = reasons(rows)
+    return bullets(lines) + (f"\n\nOf single models {notes}." if notes else "")
 
 
 def _whose(row: pd.Series) -> str:
@@ -282,5 +301,5 @@ def _whose(row: pd.Series) -> str:
 
 
 def runs_behind(evidence: Evidence, *studies: str) -> pd.DataFrame:
-    """Runs with an energy per prompt of `studies`."""
-    return pd.concat([runs_of(evidence, study) for study in studies]).dropna(subset=["energy_j_per_prompt"])
+    """Runs with an energy per prompt of the settings of `studies`, in whatever study they were measured."""
+    return pd.concat([of_study(evidence.ok, study, "energy_j_per_prompt") for study in studies])

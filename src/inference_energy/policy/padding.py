@@ -18,7 +18,7 @@ from inference_energy.models.phases import (
     PER_OUTPUT,
     PREFILL,
 )
-from inference_energy.policy.estimates import cell, rows_with
+from inference_energy.policy.estimates import cell, rows_with, without_interval
 from inference_energy.policy.evidence import Evidence
 from inference_energy.policy.wording import (
     Finding,
@@ -63,9 +63,10 @@ def prompts(evidence: Evidence) -> Finding:
     effective, computed = (_one(ratios, largest, name) for name in (EFFECTIVE_INPUT, COMPUTED_INPUT))
     shares = levels[levels["factor"].isna() & (levels["quantity"] == INPUT_PADDING)].sort_values("batch_size")
     return Finding(
-        f"In prefill a token of the prompts takes {times(effective, confidence)} at batch {largest} of what it"
-        f" takes at batch {effective['baseline']}, a token computed {times(computed, confidence)}.",
-        f"A static batch pads its prompts to the longest of them. Of the input tokens computed {_wasted(shares)}.",
+        f"Reading a token of the prompts at batch {largest} takes {times(effective, confidence)} the energy it takes at"
+        f" batch {effective['baseline']}, a token computed, padding included, {times(computed, confidence)}.",
+        f"A static batch pads its prompts to the longest of them. Of the input tokens computed {_wasted(shares)}."
+        + without_interval(ratios),
     )
 
 
@@ -76,7 +77,13 @@ def best_batch(evidence: Evidence) -> Finding:
         return not_measured(f"several batch sizes of {_STUDY}")
     found = {str(row["phase"]): row for _, row in shapes.iterrows()}
     confidence = evidence.assumptions.confidence
-    said_of = [f"in {words} {_shape(found[phase], confidence)}" for phase, words in _PHASES.items() if phase in found]
+    told = {phase: words for phase, words in _PHASES.items() if phase in found and pd.notna(found[phase]["shape"])}
+    said_of = [f"in {words} it {_shape(found[phase], confidence)}" for phase, words in told.items()]
+    lacking = [
+        f"{words}: no course can be told, because {found[phase]['note']}"
+        for phase, words in _PHASES.items()
+        if phase in found and phase not in told
+    ]
     rises = evidence.padding[
         (evidence.padding["factor"] == "lowest") & (evidence.padding["quantity"] == EFFECTIVE_INPUT)
     ].sort_values(["phase", "batch_size"])
@@ -87,10 +94,12 @@ def best_batch(evidence: Evidence) -> Finding:
         if int(row["batch_size"]) in (16, int(rises["batch_size"].max()))
     ]
     return Finding(
-        f"Per token of the prompts, energy {'; '.join(said_of)}.",
+        f"Energy per token of the prompts: {'; '.join(said_of)}."
+        if said_of
+        else "Whether there is a best batch size cannot be told yet: too few of them were measured, or too seldom.",
         "A U is said only where a parabola on logarithmic axes falls at the smallest batch and rises at the largest,"
         " and, without any law, an inner batch lies below both ends. The lowest batch was chosen from the runs that are"
-        f" compared, so that a rise above it is rather too large.{bullets(lines)}",
+        f" compared, so that a rise above it is rather too large.{bullets([*lacking, *lines])}",
     )
 
 
@@ -107,7 +116,8 @@ def answers(evidence: Evidence) -> Finding:
     return Finding(
         f"At batch {largest} an output token asked for takes {times(asked, confidence)} of its energy at batch"
         f" {asked['baseline']}, an output token computed {times(computed, confidence)}.",
-        f"A static batch goes on until its longest answer ends. Of the output tokens computed {_wasted(waste)}.",
+        f"A static batch goes on until its longest answer ends. Of the output tokens computed {_wasted(waste)}."
+        + without_interval(ratios),
     )
 
 
@@ -131,7 +141,7 @@ def sorting(evidence: Evidence) -> Finding:
     return Finding(
         f"Batches of prompts sorted by length take, against the order drawn, {'; '.join(parts)}.",
         "Prompts are sorted by their own length: how long an answer becomes is not known beforehand. Energy sorted over"
-        f" drawn:{bullets(lines)}",
+        f" drawn:{bullets(lines)}{without_interval(rows)}",
     )
 
 
@@ -193,8 +203,6 @@ def times(row: pd.Series, confidence: float) -> str:
 def _shape(row: pd.Series, confidence: float) -> str:
     """One curve's shape as the end of a sentence that began with ``energy in prefill``."""
     first, last = row["n_prompts_smallest"], row["n_prompts_largest"]
-    if pd.isna(row["shape"]):
-        return f"cannot be fitted, because {row['note']}"
     if row["shape"] == "U":
         name = "n_prompts_at_minimum"
         ends = interval(row[f"{name}_low"], row[f"{name}_high"], "", confidence).strip()
@@ -211,7 +219,11 @@ def _shape(row: pd.Series, confidence: float) -> str:
 
 def _wasted(ratios: pd.DataFrame) -> str:
     """``20 % are of no use at batch 2, 33 % at batch 4``, from computed over wanted."""
-    shares = [f"{percent(1 - 1 / row['estimate'])} at batch {row['batch_size']}" for _, row in ratios.iterrows()]
+    shares = [
+        f"{percent(1 - 1 / row['estimate'])} at batch {row['batch_size']}"
+        for _, row in ratios.iterrows()
+        if row["estimate"] > 1
+    ]
     return f"nobody asked for {listed(shares)}"
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from inference_energy.models.phases import DECODE, DURATION, ENERGY, MAIN, POWER, PREFILL, TIME_STAMP
-from inference_energy.policy.estimates import cell, reasons, rows_with, said
+from inference_energy.policy.estimates import cell, reasons, rows_with, said, without_interval
 from inference_energy.policy.evidence import Evidence
-from inference_energy.policy.padding import best_batch, times
+from inference_energy.policy.padding import best_batch, prompts, times
 from inference_energy.policy.wording import (
     Finding,
     Prose,
@@ -34,7 +34,9 @@ _HOW = (
 
 def answer(evidence: Evidence) -> Finding:
     """The short answer of the page."""
-    return Finding(tokens(evidence).title, f"{formats(evidence).title} {best_batch(evidence).title}")
+    found = [tokens(evidence), formats(evidence), prompts(evidence), best_batch(evidence)]
+    there = [one.title for one in found if not one.title.startswith("Not measured")]
+    return Finding(there[0], " ".join(there[1:])) if there else not_measured(_STUDY)
 
 
 def level_rows(evidence: Evidence) -> pd.DataFrame:
@@ -73,9 +75,10 @@ def tokens(evidence: Evidence) -> Finding:
                     f"{model} {label}, {n_input:,} tokens in: {words[0]} per input, {words[1]} per output token"
                 )
     return Finding(
-        f"An output token takes {fold(lowest['estimate'])} ({_where(lowest)}) to {fold(highest['estimate'])}"
-        f" ({_where(highest)}) the energy of an input token, over {counted(len(cells), 'setting')}.",
-        f"{_HOW}{bullets(lines)}",
+        f"One prompt at a time, an output token takes {fold(lowest['estimate'])} ({_where(lowest)}) to"
+        f" {fold(highest['estimate'])} ({_where(highest)}) the energy of an input token, over"
+        f" {counted(len(cells), 'setting')}.",
+        f"{_HOW}{without_interval(levels)}{bullets(lines)}",
     )
 
 
@@ -143,16 +146,17 @@ def methods(evidence: Evidence) -> Finding:
     time = rows[rows["quantity"].isin(DURATION.values()) & (rows["model"] != "all")].dropna(subset=["estimate"])
     n_known = int(stamped["estimate"].notna().sum())
     lines = [
-        f"time of {words}: {_range(time, phase, 3)} of that {_METHOD[phase]}"
+        f"{engine}, time of {words}: {_range(of_engine, phase, 3)} of that {_METHOD[phase]}"
+        for engine, of_engine in time.groupby(time["engine"].replace("vllm", _VLLM), sort=True)
         for phase, words in _WORDS.items()
-        if (time["phase"] == phase).any()
+        if (of_engine["phase"] == phase).any()
     ]
     note = reasons(stamped[stamped["estimate"].isna()])
     detail = bullets(lines) + (f"\n\nWithout an energy by time stamp: {note}." if note else "")
     if energy.empty:
         return Finding(
-            "The engine's time stamp gives no energy of a phase that could be compared, in"
-            f" {counted(len(stamped), 'setting')}.",
+            "The engine's time stamp tells when a phase ends, but of too short a prefill not what it took: none of"
+            f" {counted(len(stamped), 'setting')} has an energy to compare.",
             detail,
         )
     said_of = [

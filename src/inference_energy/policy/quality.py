@@ -40,6 +40,9 @@ WARNINGS: dict[str, tuple[str, str]] = {
     "start_not_settled": ("started though the GPU was not rested", "W or °C above the limit"),
     "neighbour_seen": ("other GPUs in use though the run was to be alone", "GPUs"),
     "attempts_failed": ("earlier attempts failed", "attempts"),
+    "requests_failed": ("requests that were not answered", "requests"),
+    "token_counts_disagree": ("the server counts other tokens than the client", "requests"),
+    "late_arrivals": ("requests were sent later than planned", "median, s"),
 }
 
 #: What tells one run from another.

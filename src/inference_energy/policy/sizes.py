@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from inference_energy.models.curves import of_study
 from inference_energy.models.sizes import (
     AICC,
     BOTH_PARTS,
@@ -30,8 +31,8 @@ from inference_energy.models.sizes import (
     SPEED_RATIO,
     TAKING_PART,
 )
-from inference_energy.policy.estimates import cell, reasons, rows_with, said
-from inference_energy.policy.evidence import ENERGY, Evidence, runs_of
+from inference_energy.policy.estimates import cell, reasons, rows_with, said, without_interval
+from inference_energy.policy.evidence import ENERGY, Evidence
 from inference_energy.policy.wording import (
     Finding,
     Prose,
@@ -70,8 +71,13 @@ def answer(evidence: Evidence) -> Finding:
 
 def size_points(evidence: Evidence) -> pd.DataFrame:
     """Runs of study `model_size` with ``n_parameters``."""
-    runs = runs_of(evidence, "model_size").dropna(subset=[ENERGY])
+    runs = of_study(evidence.ok, "model_size", ENERGY)
     return runs.merge(evidence.architectures[["model", "n_parameters"]], on="model", how="left")
+
+
+def format_runs(evidence: Evidence) -> pd.DataFrame:
+    """Runs that table `quantisation` rests on."""
+    return of_study(evidence.ok, "quantisation", ENERGY, ("precision", "parallelism", "n_gpus"))
 
 
 def points_table(evidence: Evidence) -> Prose:
@@ -106,24 +112,34 @@ def laws(evidence: Evidence) -> Finding:
         points = size_points(evidence)
         if points.empty:
             return not_measured(WHAT_LAWS)
-        return Finding(
-            "How energy grows with the size of the model cannot be estimated yet: a law takes five models of one pair"
-            f" of lengths, and {counted(points['model'].nunique(), 'model')} were measured."
-        )
+        one = points[points["n_gpus"] == 1]
+        models = one.groupby(_LENGTHS)["model"].transform("nunique")
+        few = int(models.max()) if len(one) else 0
+        why = f"which law holds cannot be told: that takes five models of one pair of lengths, and there are {few}."
+        if few < 2:
+            return Finding(why[0].upper() + why[1:])
+        chosen = one[models == few].sort_values(_LENGTHS)
+        chosen = chosen[(chosen[_LENGTHS] == chosen[_LENGTHS].iloc[0]).all(axis=1)]
+        return Finding(f"{_grown(chosen)}; {why}", "Models on one GPU each, at the lengths that most of them have.")
     first = groups[0]
-    ends = size_points(evidence).query(_same_lengths(first)).sort_values("n_parameters")
-    ends = ends[ends["n_gpus"] == 1]
-    small, large = ends.iloc[0], ends.iloc[-1]
-    means = ends.groupby("model")[ENERGY].mean()
-    grown = means[large["model"]] / means[small["model"]]
+    points = size_points(evidence).query(_same_lengths(first))
     exponent = rows_with(first, law=POWER, quantity=EXPONENT).iloc[0]
     return Finding(
-        f"{number(large['n_parameters'] / small['n_parameters'], 2)} times the parameters took {fold(grown)} the energy"
-        f" per token, and of three laws {_best(first)} describes it best.",
+        f"{_grown(points[points['n_gpus'] == 1])}, and of three laws {_best(first)} describes it best.",
         f"The power law's exponent is {cell(exponent, '')}: 1 would be in proportion."
         " With answers of one length energy per prompt is the same curve, as many times higher as an answer has tokens."
         f"{bullets([_law_words(group, evidence.assumptions.confidence) for group in groups])}",
     )
+
+
+def _grown(points: pd.DataFrame) -> str:
+    """``68 times the parameters took 39× the energy per token (…)``, from the smallest to the largest of `points`."""
+    ends = points.sort_values("n_parameters").iloc[[0, -1]]
+    small, large = ends["n_parameters"].astype(float)
+    means = points.assign(log=np.log(points[ENERGY].astype(float))).groupby("model")["log"].mean()
+    grown = float(np.exp(means[ends["model"].iloc[1]] - means[ends["model"].iloc[0]]))
+    lengths = "{n_input_tokens} tokens in and {n_output_tokens} out".format(**ends.iloc[0])
+    return f"{number(large / small, 2)} times the parameters took {fold(grown)} the energy per token ({lengths})"
 
 
 def laws_table(evidence: Evidence) -> Prose:
@@ -147,7 +163,7 @@ def laws_table(evidence: Evidence) -> Prose:
                 }
             )
     if not rows:
-        return Prose(not_measured(WHAT_LAWS).title)
+        return Prose("No law could be fitted." if len(size_points(evidence)) else not_measured(WHAT_LAWS).title)
     return Prose(
         f"{table(pd.DataFrame(rows))}\n\nLine: energy at no parameters, and what a billion parameters add. Power law:"
         " energy at a billion parameters, and the exponent. Exponential: energy at no parameters, and the factor for"
@@ -170,7 +186,7 @@ def machines(evidence: Evidence) -> Finding:
         f"Per token, {listed(parts)} the energy.",
         f"Counted are the GPUs that take part. If a machine of four is billed as a whole, its idle GPUs too, the ratios"
         f" are {listed(billed)}; tokens come at {listed(slow)} the rate. The first is right where the other GPUs serve"
-        " someone else or are not there, the second where they wait for this model alone.",
+        " someone else or are not there, the second where they wait for this model alone." + without_interval(taking),
     )
 
 
@@ -233,9 +249,9 @@ def formats(evidence: Evidence) -> Finding:
     ]
     return Finding(
         f"On the same {'GPU' if n_gpus == 1 else f'{n_gpus} GPUs'} a token took {listed(parts)} the energy it took in"
-        f" {before}.",
+        f" {before}{_at_batch(same)}.",
         "Where fewer bits also free a GPU, the saving has two parts that multiply: the number format on the same GPUs,"
-        f" and fewer GPUs in the same format.{bullets([*together, *alone])}",
+        f" and fewer GPUs in the same format.{without_interval(same)}{bullets([*together, *alone])}",
     )
 
 
@@ -343,6 +359,12 @@ def _widest(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _gpus(row: pd.Series) -> str:
     return f"{row['n_gpus']} GPU{'s' * int(row['n_gpus'] > 1)} instead of {row['n_gpus_over']}"
+
+
+def _at_batch(rows: pd.DataFrame) -> str:
+    """`` at batch 8`` where that is the only batch size that was measured."""
+    batches = rows["batch_size"].dropna().unique()
+    return f" at batch {listed([str(batch) for batch in batches])}" if len(batches) else ""
 
 
 def _over_batches(rows: pd.DataFrame) -> pd.DataFrame:

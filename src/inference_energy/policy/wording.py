@@ -91,17 +91,21 @@ def level(confidence: float) -> str:
 
 def estimate(row: pd.Series, name: str, unit: str, confidence: float) -> str:
     """The estimate `name` of `row` with its interval, if any: ``16.2 mJ (95 % interval 16.0 to 16.4 mJ)``."""
-    value = fold(row[name]) if unit == "×" else quantity(row[name], unit)
-    if not (known(row[f"{name}_low"]) and known(row[f"{name}_high"])):
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    value = fold(row[name], low, high) if unit == "×" else quantity(row[name], unit)
+    if not (known(low) and known(high)):
         return value
-    return f"{value} ({interval(row[f'{name}_low'], row[f'{name}_high'], unit, confidence, row[name])})"
+    return f"{value} ({interval(low, high, unit, confidence, row[name])})"
 
 
-def fold(value: float) -> str:
-    """``34×``; one decimal below ten."""
+def fold(value: float, low: float = float("nan"), high: float = float("nan")) -> str:
+    """``34×``, ``2.3×``; a third digit from 100 on, and where two lie outside the interval from `low` to `high`."""
     if not known(value):
         return "unknown"
-    return f"{number(value, 2)}×" if value < 100 else f"{number(value, 3)}×"
+    two = number(value, 2)
+    rounded = float(two.replace(",", ""))
+    outside = rounded < low or rounded > high
+    return f"{number(value) if outside or value >= 100 else two}×"
 
 
 def percent(fraction: float, digits: int = 2) -> str:

@@ -59,7 +59,7 @@ ENGINE_START = Table(
         integer("n_gpus", "GPUs that take part"),
         text("compile_cache", "none: nothing is compiled; new or reused"),
         integer("batch_size", "batch size at which it is paid back; missing for a start"),
-        *with_interval("estimate", "mean over starts"),
+        *with_interval("estimate", "geometric mean over starts; of payback from such means"),
         integer("n_starts", "starts behind the estimate"),
         _NOTE,
     ),

@@ -17,7 +17,7 @@ from inference_energy.config import ModelFacts, Setting
 from inference_energy.errors import EngineError
 from inference_energy.measure.arrivals import planned_s
 from inference_energy.measure.client import Exchange, OpenLoopClient
-from inference_energy.measure.completions import body, http_request, joined, requests_of
+from inference_energy.measure.completions import body, http_request, joined, n_answered, requests_of
 from inference_energy.measure.engines import Generated, Observations
 from inference_energy.measure.serving import get
 from inference_energy.measure.workload import Prompts, rows
@@ -96,7 +96,7 @@ class ServedEngine:
         else:
             n = min(N_WARMUP_REQUESTS, len(self._prompts))
             requests = self._answered(self._payloads[:n], [0.0] * n, self._n_asked[:n])
-        n_tokens = sum(requests.n_tokens_counted)
+        n_tokens = n_answered(requests)
         return Generated(n_tokens, n_tokens)
 
     def observations(self) -> Observations:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from inference_energy.config import Endpoint, ModelFacts, Setting
-from inference_energy.errors import ConfigError, EngineError
+from inference_energy.errors import ConfigError
 from inference_energy.measure.engines import vllm_model
 from inference_energy.measure.engines.served import ServedEngine, json_of
 from inference_energy.measure.serving import HOST, Server, get, post
@@ -251,8 +251,8 @@ class EndpointEngine(ServedEngine):
 
         Raises
         ------
-        EngineError
-            If nobody answers, or the model has another name.
+        ConfigError
+            If nobody answers, or the model has another name: no setting is to blame for that.
         """
         parts = urlsplit(self._endpoint.url)
         try:
@@ -263,13 +263,13 @@ class EndpointEngine(ServedEngine):
         where = f"endpoint {self._endpoint.url}"
         if served is None or served[0] != 200:
             found = "nobody answers" if served is None else f"GET /v1/models gives status {served[0]}"
-            raise EngineError(where, found, "a server that speaks OpenAI's protocol", "Start it, or correct the url")
+            raise ConfigError(where, found, "a server that speaks OpenAI's protocol", "Start it, or correct the url")
         try:
             known = [str(model["id"]) for model in json.loads(served[1])["data"]]
         except (ValueError, TypeError, KeyError) as error:
-            raise EngineError(where, "GET /v1/models gives no list of models", "OpenAI's protocol") from error
+            raise ConfigError(where, "GET /v1/models gives no list of models", "OpenAI's protocol") from error
         if self.served_model not in known:
-            raise EngineError(where, f"serves {', '.join(known)}", f"{self.served_model} (served_model)")
+            raise ConfigError(where, f"serves {', '.join(known)}", f"{self.served_model} (served_model)")
 
     def facts(self) -> EngineFacts:
         """Little is known of it."""

@@ -110,6 +110,7 @@ class VllmEngine:
         self._n_generated = 0
         self._repeated: int | None = None
         self._awaits = False
+        self._answers = True
 
     def load(self) -> None:
         """Start vLLM: weights, KV cache, and graphs where asked for."""
@@ -202,8 +203,11 @@ class VllmEngine:
         return Generated(n_tokens, n_tokens, first_token_s=first_s - began_s)
 
     def _generate(self, prompts: list[dict[str, list[int]]], lengths: list[int]) -> Any:
+        self._answers = False  # until it did: workers that failed must not be asked anything more
         with _failures_said(vllm_model.StartLog()):
-            return self._llm.generate(prompts, [self._sampling(length) for length in lengths], use_tqdm=False)
+            outputs = self._llm.generate(prompts, [self._sampling(length) for length in lengths], use_tqdm=False)
+        self._answers = True
+        return outputs
 
     def _sampling(self, n_tokens: int) -> Any:
         """Fixed length: no token ends a sequence. Asking for as many at least would mask logits at every step."""
@@ -246,8 +250,10 @@ class VllmEngine:
         return [uuid for uuid in self._ask("study_device_uuid") if uuid is not None]
 
     def memory_peak_bytes(self) -> list[int]:
-        """Of every worker's GPU, in order; most of it is the KV cache, which vLLM takes at once."""
-        return [peak for peak in self._ask("study_memory_peak_bytes") if peak is not None] if self._llm else []
+        """Of every worker's GPU, in order; most of it is the KV cache, taken at once. Empty after a failure."""
+        if self._llm is None or not self._answers:
+            return []
+        return [peak for peak in self._ask("study_memory_peak_bytes") if peak is not None]
 
     def _ask(self, method: str) -> list[Any]:
         answers: list[Any] = self._llm.collective_rpc(method)
