@@ -242,6 +242,8 @@ def answered(
 ) -> pd.DataFrame:
     """The table of `question`, from what `table` gives for each name of an input.
 
+    A question about deployments that a campaign did not measure has an empty table (:func:`_unmeasured`).
+
     Raises
     ------
     AnalysisError
@@ -249,6 +251,7 @@ def answered(
     """
     import pandas
 
+    from inference_energy import tables
     from inference_energy.tables.studies import of_studies
 
     asked = find(question)
@@ -256,10 +259,30 @@ def answered(
     for name, value in keywords.items():
         if value is None:
             raise AnalysisError(f"analyse {question}", f"no {name}", f"a value: --{name.replace('_', '-')}")
-    frames = [of_studies(table(name), asked.studies) if name in RECORD_TABLES else table(name) for name in asked.inputs]
+    inputs = {name: table(name) for name in asked.inputs}
+    if _unmeasured(asked, inputs):
+        return tables.conform(pandas.DataFrame(columns=tables.TABLES[question].names), tables.TABLES[question])
+    frames = [of_studies(frame, asked.studies) if name in RECORD_TABLES else frame for name, frame in inputs.items()]
     for name in asked.resources:
         if not (resources / name).exists():
             raise AnalysisError(str(resources / name), "missing", "", "Restore it: git checkout resources")
         frames.append(pandas.read_csv(resources / name, dtype="string", keep_default_na=False))
     found: pd.DataFrame = asked.function(*frames, **keywords).table()
     return found
+
+
+def _unmeasured(asked: Question, inputs: dict[str, pd.DataFrame]) -> bool:
+    """Whether a question about deployments finds none in its first table, which says what it is about.
+
+    Of table ``runs`` those with numbers count. Where no study of the campaign has any, something went wrong, and the
+    analysis says what. Questions about serving say themselves what they can say without runs.
+    """
+    from inference_energy.tables.studies import of_studies
+
+    if not inputs or asked.studies != "deployment":
+        return False
+    first, frame = next(iter(inputs.items()))
+    if first != "runs":
+        return frame.empty
+    measured = frame[frame["energy_j_per_output_token"].notna()]
+    return len(measured) > 0 and of_studies(measured, asked.studies).empty

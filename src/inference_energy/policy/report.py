@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from inference_energy.policy import equivalents, numbers
+from inference_energy.policy import arrivals, engines, equivalents, numbers
 from inference_energy.policy.evidence import ESTIMATES, Evidence
 from inference_energy.policy.numbers import explained_rows
 from inference_energy.policy.precision import formats
@@ -191,6 +191,14 @@ def rerun(evidence: Evidence) -> Prose:
 def headlines(evidence: Evidence) -> Prose:
     """The main findings as a list: the five numbers, how well they repeat, and what they mean."""
     found = [f"**{one.name}.** {one.sentence}" for one in numbers.five(evidence)]
+    found += [
+        f"**{name}.** {finding.title}{'' if lows.notna().any() else ' No interval yet: too few runs repeat it.'}"
+        for name, finding, lows in (
+            ("The software decides, too", engines.in_plain_words(evidence), evidence.engine_comparison["estimate_low"]),
+            ("So does the load", arrivals.in_plain_words(evidence), evidence.arrival_ratio["energy_ratio_low"]),
+        )
+        if len(lows)
+    ]
     found += [_repeatability(evidence), equivalents.sentence(evidence), equivalents.appliances(evidence).title]
     return Prose("\n".join(f"- {sentence}" for sentence in found if sentence))
 
