@@ -247,7 +247,7 @@ def test_context_with_an_unknown_key_or_name_is_refused(tmp_path: Path) -> None:
 def test_quantised_weights_are_named(pilot: policy.Evidence) -> None:
     assert "No weights were quantised" in policy.measured(pilot)
     half = pilot.runs[pilot.runs["precision"] == "float16"]
-    assert "LLM.int8" in policy.measured(dataclasses.replace(pilot, runs=half.assign(precision="int8")))
+    assert "LLM.int8" in policy.measured(dataclasses.replace(pilot, every_run=half.assign(precision="int8")))
 
 
 def test_every_warning_has_its_words() -> None:

@@ -136,7 +136,7 @@ def test_a_page_without_data_says_so(bare: policy.Evidence) -> None:
         assert said[name].title.startswith("Not measured in this campaign"), name
     assert (
         said["deployment_spread"].title
-        == "Not measured in this campaign: energy per output token over several settings."
+        == "Not measured in this campaign: energy per output token of several deployments."
     )
     assert said["variance_split"].detail.startswith("It cannot be estimated, because")
     assert said["smallest_effects"].title == "The smallest effect that this design detects cannot be estimated."

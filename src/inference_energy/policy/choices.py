@@ -54,7 +54,7 @@ def levers(evidence: Evidence) -> Finding:
     """Which measured choice saves most."""
     rows = lever_rows(evidence).dropna(subset=["energy_ratio"]).sort_values("energy_ratio")
     if rows.empty:
-        return not_measured("two levels of any choice, all else equal")
+        return not_measured("two levels of any choice of deployment, all else equal")
     sure = rows.dropna(subset=["energy_ratio_low", "energy_ratio_high"])  # a title rests on more than one pair
     rows = sure if len(sure) else rows
     saving = rows[rows["energy_ratio"] < 1 - NO_CHANGE]

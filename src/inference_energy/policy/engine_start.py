@@ -112,7 +112,7 @@ def payback(evidence: Evidence) -> Finding:
     if rows.empty:
         return not_measured("starts and runs of the same model in vLLM with and without CUDA graphs")
     if usable.empty:
-        return Finding("When CUDA graphs have paid back their start cannot be said.", f"{reasons(rows)}.")
+        return Finding("When CUDA graphs have paid back their start cannot be said.", f"Because {reasons(rows)}.")
     most, least = row_with(usable, "estimate"), row_with(usable, "estimate", largest=False)
     seconds = [_seconds(evidence, row) for row in (least, most)]
     never = rows[rows["estimate"].isna()]

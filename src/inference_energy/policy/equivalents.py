@@ -32,7 +32,7 @@ WHICH = {"least": "least costly", "median": "median", "most": "most costly"}
 # ASSUME: a site spends its power usage effectiveness times the energy of the measured devices. Processors, memory
 # and network of the same machine are then part of the overhead, though a PUE counts them as computers.
 
-NO_SETTING = "energy per output token of any setting"
+NO_SETTING = "energy per output token of any deployment"
 
 
 def million_tokens(evidence: Evidence) -> pd.DataFrame:

@@ -108,11 +108,12 @@ class NotLoaded:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """All a notebook shows of one campaign."""
+    """All a notebook shows of one campaign; `every_run` holds `runs` of studies that a page does not ask for, too."""
 
     about: About
     assumptions: Assumptions
     figures: Path
+    every_run: pd.DataFrame
     runs: pd.DataFrame
     windows: pd.DataFrame
     intervals: pd.DataFrame
@@ -184,6 +185,11 @@ class Evidence:
         return self.runs[self.runs["status"] == "ok"]
 
     @property
+    def every_ok(self) -> pd.DataFrame:
+        """Runs of all studies that hold numbers."""
+        return self.every_run[self.every_run["status"] == "ok"]
+
+    @property
     def batching(self) -> pd.DataFrame:
         """Runs with numbers of the study on batch size; all runs where a campaign has no such study."""
         chosen = self.ok[self.ok["study"] == "batching"]
@@ -191,8 +197,9 @@ class Evidence:
 
     @property
     def methods(self) -> list[str]:
-        """Instruments the energies come from."""
-        return sorted(self.runs["energy_method"].dropna().unique())
+        """Instruments the energies come from; those of all studies where the page has no run."""
+        runs = self.runs if len(self.runs) else self.every_run
+        return sorted(runs["energy_method"].dropna().unique())
 
     @property
     def method_words(self) -> str:
@@ -233,13 +240,16 @@ def load(
     wanted = fields if names is None else list(names)
     frames: dict[str, Any] = {name: NotLoaded(name) for name in fields}
     from_records = {table.name for table in tables.measured.TABLES}
+    every_run: Any = NotLoaded("runs")
     for name in wanted:
         frame = tables.read(name, folder)
         frames[name] = of_studies(frame, studies) if name in from_records else frame
+        every_run = frame if name == "runs" else every_run
     return Evidence(
         about=read_about(folder / "about.json"),
         assumptions=read_assumptions(folder / "context.json"),
         figures=Path(results) / campaign / "figures",
+        every_run=every_run,
         **frames,
     )
 

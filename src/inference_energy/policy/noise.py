@@ -95,7 +95,7 @@ def variance_split_table(evidence: Evidence) -> Prose:
     """Every component of every group, and why some are missing."""
     rows = evidence.variance_split
     if rows.empty:
-        return Prose(not_measured("repeated runs of a setting").title)
+        return Prose(not_measured("repeated runs of a deployment").title)
     cells = [
         {
             "settings": row["settings"],
@@ -126,6 +126,8 @@ def _with_ends(row: pd.Series) -> str:
 
 def smallest_effects(evidence: Evidence) -> Finding:
     """What a comparison within a sitting can find."""
+    if evidence.smallest_effects.empty:
+        return not_measured("repeated runs of a deployment")
     rows = evidence.smallest_effects.dropna(subset=["smallest_effect_fraction"])
     two = rows[(rows["matched"] == "sitting") & (rows["n_settings"] == 1) & (rows["n_cycles"] == 2)]
     if two.empty:
@@ -153,7 +155,7 @@ def smallest_effects_table(evidence: Evidence) -> Prose:
     """Smallest detectable effects: a row a design, a column a group of settings."""
     rows = evidence.smallest_effects.dropna(subset=["smallest_effect_fraction"])
     if rows.empty:
-        return Prose(smallest_effects(evidence).detail)
+        return smallest_effects(evidence).answer
     cells = []
     for _, of_design in rows.groupby(["matched", "n_settings", "n_cycles"], sort=False):
         matched, n_settings, n_cycles = of_design.iloc[0][["matched", "n_settings", "n_cycles"]]

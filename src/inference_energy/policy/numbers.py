@@ -98,7 +98,7 @@ def spread(evidence: Evidence) -> Number:
     name, subject = "The setting decides", "spread"
     rows = deployment_rows(evidence)
     if rows.empty:
-        return Number(name, subject, "Not measured in this campaign: energy over several settings.")
+        return Number(name, subject, "Not measured in this campaign: energy of several deployments.")
     row = row_with(rows[rows["model"] != "all"] if len(rows) > 1 else rows, "n_settings")
     return Number(
         name,
@@ -117,7 +117,9 @@ def batching(evidence: Evidence) -> Number:
     row = batch_row(evidence)
     if row is None:
         return Number(
-            name, subject, "Not measured in this campaign: several batch sizes of one model and number format."
+            name,
+            subject,
+            "Not measured in this campaign: deployments at several batch sizes of one model and number format.",
         )
     return Number(
         name,
@@ -140,7 +142,9 @@ def formats(evidence: Evidence) -> Number:
     rows = format_rows(evidence)
     if rows.empty:
         return Number(
-            "The number format", subject, "Not measured in this campaign: several number formats at one batch size."
+            "The number format",
+            subject,
+            "Not measured in this campaign: deployments in several number formats at one batch size.",
         )
     row = rows.iloc[int(np.argmax(np.abs(np.log(rows[RATIO].to_numpy(float)))))]
     others = [
@@ -210,7 +214,7 @@ def flops(evidence: Evidence) -> Number:
     calculations, speed = rows[rows["predictor"] == FLOP], rows[rows["predictor"] == THROUGHPUT]
     if calculations.empty or speed.empty:
         return Number(
-            name, subject, "Not measured in this campaign: enough settings to split what explains their energy."
+            name, subject, "Not measured in this campaign: enough deployments to split what explains their energy."
         )
     if (calculations["n_values"] == 1).all():
         said = "is the same and explains nothing of the differences in electricity"

@@ -178,6 +178,10 @@ def _where_it_loses(cells: pd.DataFrame) -> str:
 def formats(runs: pd.DataFrame) -> str:
     """The number formats that were measured, quantised ones named as such."""
     found = sorted(runs["precision"].dropna().unique())
-    named = [f"{name} ({words})" for name, words in QUANTISED.items() if name in found]
+    served = runs["engine"].fillna("transformers").ne("transformers").astype(bool)
+    named = [f"{name} ({words})" for name, words in QUANTISED.items() if name in set(runs["precision"][~served])]
+    named += [
+        f"{name} (by the serving engine)" for name in ("float8", "int4") if name in set(runs["precision"][served])
+    ]
     said = f"Number formats: {listed(found)}."
     return f"{said} Quantised weights: {listed(named)}." if named else f"{said} No weights were quantised."

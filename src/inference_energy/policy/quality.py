@@ -175,9 +175,10 @@ def window_spread(evidence: Evidence) -> Finding:
 
 
 def steady_runs(evidence: Evidence) -> pd.DataFrame:
-    """Runs with numbers that were warmed up until iterations agreed, and in which no waiting was simulated."""
+    """Runs with numbers that were warmed up until iterations agreed, and in which nothing waits for requests."""
     runs = evidence.ok
-    return runs[(runs["warmup"] == "steady") & (runs["traffic"].fillna("none") == "none")]
+    waits = runs["traffic"].fillna("none").ne("none") | runs["arrival"].fillna("none").ne("none")
+    return runs[(runs["warmup"] == "steady") & ~waits]
 
 
 def trace(evidence: Evidence) -> Finding:

@@ -60,7 +60,7 @@ def why_flops(evidence: Evidence) -> Finding:
     """The same calculations at very different electricity."""
     curve = widest_curve(evidence)
     if curve.empty:
-        return not_measured("several batch sizes of one model and number format")
+        return not_measured("deployments at several batch sizes of one model and number format")
     first, last = curve.iloc[0], curve.iloc[-1]
     return Finding(
         f"The same number of calculations: from {counted(int(first['batch_size']), 'prompt')} to"
@@ -83,9 +83,10 @@ def _shares(evidence: Evidence) -> str:
 
 def measured(evidence: Evidence) -> Prose:
     """What was measured, where and how, in one paragraph."""
-    runs = evidence.ok
+    runs = evidence.every_ok
     if runs.empty:
         return Prose("This campaign holds no run with numbers.")
+    shared = " or in an engine that it shares with others" if runs["engine_process"].eq("shared").any() else ""
     machine = listed(sorted(runs["hardware"].dropna().unique()))
     models = listed(sorted(runs["model"].unique()))
     studies = "\n".join(
@@ -95,16 +96,16 @@ def measured(evidence: Evidence) -> Prose:
     cycles = counted(runs["cycle"].nunique(), "cycle")
     return Prose(
         f"{evidence.about.description}\n\n{len(runs):,} runs of {runs['setting'].nunique():,} settings in {cycles} gave"
-        f" numbers, each run in its own process on {machine}. Models: {models}. {formats(runs)}"
+        f" numbers, each run in its own process{shared} on {machine}. Models: {models}. {formats(runs)}"
         f" Instrument: {evidence.method_words}.\n\nThe questions:\n\n{studies}"
     )
 
 
 def limits(evidence: Evidence) -> Prose:
     """What the numbers do not say."""
-    weights = set(evidence.ok["weights"].dropna())
-    cycles = counted(evidence.ok["cycle"].nunique(), "cycle")
-    machines = counted(evidence.ok["host"].nunique(), "machine")
+    runs = evidence.every_ok
+    weights = set(runs["weights"].dropna())
+    cycles, machines = counted(runs["cycle"].nunique(), "cycle"), counted(runs["host"].nunique(), "machine")
     points = []
     if "random" in weights:
         points.append(
@@ -122,10 +123,12 @@ def limits(evidence: Evidence) -> Prose:
             f" itself, about {SENSOR_ERROR_FRACTION * 100:.0f} % on comparable devices (arXiv 2312.02741);"
             " ratios suffer less than levels."
         )
-    models = listed(sorted(evidence.ok["model"].unique())) or "no model"
+    models = listed(sorted((evidence.ok if len(evidence.ok) else runs)["model"].unique())) or "no model"
+    served = runs["engine"].fillna("transformers").ne("transformers").any()
+    software = "" if served else ", and services use faster software than this study does"
     points += [
-        f"**Small models, one kind of hardware.** {models} are small. Large models need several GPUs, and services use"
-        " faster software than this study does: their levels differ.",
+        f"**Small models, one kind of hardware.** {models} are small. Large models need several GPUs{software}: their"
+        " levels differ.",
         "**Who is billed.** Gross energy of the devices that take part, their idle power while running included. Other"
         " devices, processors, memory, network and cooling are outside, except that the PUE adds a share for the site.",
         "**A laboratory load.** Most settings run full batches of equal length without waiting. A service with gaps,"
@@ -140,7 +143,7 @@ def limits(evidence: Evidence) -> Prose:
 
 def _once(evidence: Evidence) -> str:
     """How many settings were measured in one cycle only."""
-    counts = evidence.ok.groupby("setting")["cycle"].nunique()
+    counts = evidence.every_ok.groupby("setting")["cycle"].nunique()
     n = int((counts < 2).sum())
     return f" {n:,} of {counted(len(counts), 'setting')} were measured in one cycle only." if n else ""
 
@@ -200,12 +203,14 @@ def headlines(evidence: Evidence) -> Prose:
         if len(lows)
     ]
     found += [_repeatability(evidence), equivalents.sentence(evidence), equivalents.appliances(evidence).title]
-    return Prose("\n".join(f"- {sentence}" for sentence in found if sentence))
+    return Prose("\n".join(f"- {sentence}" for sentence in dict.fromkeys(found) if sentence))
 
 
 def _repeatability(evidence: Evidence) -> str:
     """How little a repetition changes."""
     rows = evidence.cost_range
+    if rows.empty and len(evidence.every_ok):
+        return not_measured("how little a repeated deployment differs").title
     if rows.empty or not known(rows.iloc[0]["repeat_cv"]):
         return "No setting was measured twice: how well a number repeats is not known."
     row = rows.iloc[0]

@@ -99,7 +99,7 @@ def deployment_spread(evidence: Evidence) -> Finding:
     """How far settings lie apart, per model."""
     rows = deployment_rows(evidence)
     if rows.empty or (rows["n_settings"] < 2).all():
-        return not_measured("energy per output token over several settings")
+        return not_measured("energy per output token of several deployments")
     confidence = evidence.assumptions.confidence
     parts = [f"{fold(row['max_over_min_fold'])} for {_whose(row['model'])}" for _, row in rows.iterrows()]
     details = [
@@ -158,7 +158,7 @@ def spread_table(evidence: Evidence) -> Prose:
             for _, row in rows.iterrows()
         }
         parts.append(f"**{words[0].upper()}{words[1:]}**\n\n{table(pd.DataFrame({'': list(COLUMNS), **cells}))}")
-    return Prose("\n\n".join(parts) or not_measured("energy per output token over settings").title)
+    return Prose("\n\n".join(parts) or not_measured("energy per output token of deployments").title)
 
 
 def study_spread_rows(evidence: Evidence) -> pd.DataFrame:
@@ -184,7 +184,7 @@ def study_spread(evidence: Evidence) -> Finding:
     rows = study_spread_rows(evidence)
     ordered = rows[rows["study"] != ALL]
     if ordered.empty:
-        return not_measured("a study with several settings")
+        return not_measured("a study of several deployments")
     widest, narrowest = ordered.iloc[0], ordered.iloc[-1]
     few = [str(row["study"]) for _, row in ordered.iterrows() if row["n_settings"] < 10]
     title = f"The settings of study {widest['study']} alone differ {fold(widest['max_over_min_fold'])}"

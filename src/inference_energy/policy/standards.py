@@ -121,7 +121,7 @@ def disclosure(evidence: Evidence) -> Prose:
     """The template, filled in with this campaign."""
     runs = evidence.ok
     if runs.empty:
-        return Prose("This campaign holds no run with numbers to disclose.")
+        return Prose("This campaign holds no deployment with numbers to disclose.")
     versions = ", ".join(
         f"{k.removesuffix(' (measured)')} {v}" for k, v in evidence.about.versions.items() if "measured" in k
     )
