@@ -133,31 +133,34 @@ def _context(options: argparse.Namespace) -> None:
 
 
 def _page(options: argparse.Namespace) -> None:
-    from inference_energy import policy, render
+    from inference_energy import render
+    from inference_energy.about import footer, read_about
 
     folder: Path = options.folder
     notebook: Path = options.notebook
     executed = folder / "notebooks" / notebook.name
     results = os.path.relpath(folder.parent, notebook.parent)
     render.execute(notebook, executed, {"campaign": folder.name, "results": results})
-    about = policy.read_about(folder / "tables" / "about.json")
-    render.to_html(executed, folder / "report" / f"{notebook.stem}.html", policy.footer(about))
+    about = read_about(folder / "tables" / "about.json")
+    render.to_html(executed, folder / "report" / f"{notebook.stem}.html", footer(about))
 
 
 def _pdf(options: argparse.Namespace) -> None:
-    from inference_energy import policy, render
+    from inference_energy import render
+    from inference_energy.about import footer, read_about
 
-    footer = policy.footer(policy.read_about(options.folder / "tables" / "about.json"))
-    del footer["Versions"]  # the page names them; a document that differs by them alone is the same
+    said = footer(read_about(options.folder / "tables" / "about.json"))
+    del said["Versions"]  # the page names them; a document that differs by them alone is the same
     executed: Path = options.executed
-    render.to_pdf(executed, options.folder / "report" / f"{executed.stem}.pdf", footer)
+    render.to_pdf(executed, options.folder / "report" / f"{executed.stem}.pdf", said)
 
 
 def _index(options: argparse.Namespace) -> None:
-    from inference_energy import policy, render
+    from inference_energy import render
+    from inference_energy.about import footer, read_about
 
-    about = policy.read_about(options.folder / "tables" / "about.json")
-    render.index(options.pages, options.folder / "report" / "index.html", about.title, policy.footer(about))
+    about = read_about(options.folder / "tables" / "about.json")
+    render.index(options.pages, options.folder / "report" / "index.html", about.title, footer(about))
 
 
 def _headlines(options: argparse.Namespace) -> None:

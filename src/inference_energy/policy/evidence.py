@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from inference_energy import tables
+from inference_energy.about import About as About, footer as footer, read_about as read_about, read_keys
 from inference_energy.errors import AnalysisError
 from inference_energy.policy.wording import counted
 from inference_energy.tables.studies import Studies, of_studies
@@ -70,18 +70,6 @@ class Assumptions:
     n_response_tokens: int
     confidence: float
     notes: tuple[Note, ...]
-
-
-@dataclass(frozen=True)
-class About:
-    """Which campaign this is: ``tables/about.json``."""
-
-    campaign: str
-    title: str
-    description: str
-    studies: Mapping[str, str]
-    commit: str
-    versions: Mapping[str, str]
 
 
 class NotLoaded:
@@ -254,18 +242,6 @@ def load(
     )
 
 
-def read_about(path: Path) -> About:
-    """Read ``about.json``: campaign, title, description, studies (name: question), commit, versions.
-
-    Raises
-    ------
-    AnalysisError
-        If the file is missing or a key is missing or unknown.
-    """
-    content = _read(path, {"campaign", "title", "description", "studies", "commit", "versions"})
-    return About(**content)
-
-
 def read_assumptions(path: Path) -> Assumptions:
     """Read ``context.json``: the report's choices, the context's facts and the gathered notes.
 
@@ -279,7 +255,9 @@ def read_assumptions(path: Path) -> Assumptions:
     AnalysisError
         If the file is missing, a key is missing or unknown, or a name has no fact.
     """
-    content = _read(path, {"grid", "price", "pue", "household", "n_response_tokens", "confidence", "context", "notes"})
+    content = read_keys(
+        path, {"grid", "price", "pue", "household", "n_response_tokens", "confidence", "context", "notes"}
+    )
     facts = {
         kind: {name: Fact(name, **fact) for name, fact in named.items()} for kind, named in content["context"].items()
     }
@@ -301,12 +279,6 @@ def read_assumptions(path: Path) -> Assumptions:
 def runs_of(evidence: Evidence, study: str) -> pd.DataFrame:
     """Runs with numbers of one study."""
     return evidence.ok[evidence.ok["study"] == study]
-
-
-def footer(about: About) -> dict[str, str]:
-    """What every page ends with: campaign, commit and versions."""
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(about.versions.items()))
-    return {"Campaign": f"{about.campaign}: {about.title}", "Commit": about.commit, "Versions": versions}
 
 
 def caption(
@@ -344,15 +316,3 @@ def _chosen(facts: dict[str, dict[str, Fact]], kind: str, name: str, path: Path)
         raise AnalysisError(
             f"{path}: {kind}", f"no fact named {name!r}", f"one of {', '.join(sorted(facts.get(kind, {})))}"
         ) from None
-
-
-def _read(path: Path, keys: set[str]) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AnalysisError(str(path), "no such file", "", "Make it: snakemake --cores all") from None
-    if set(content) != keys:
-        raise AnalysisError(
-            str(path), f"keys are {sorted(content)}", f"the keys {sorted(keys)}", "Delete it and run Snakemake again"
-        )
-    return content
