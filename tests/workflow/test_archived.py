@@ -38,7 +38,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, archive: Path, archived: t
     made = Project(tmp_path_factory.mktemp("archived") / "project")
     copy = made.folder / "results" / archive.name
     shutil.copytree(archive / "qualification", copy / "qualification")
-    shutil.copytree(ROOT / "results" / "audit-baker", copy.parent / "audit-baker")
+    for audited in (ROOT / "results").glob("audit-*"):
+        shutil.copytree(audited, copy.parent / audited.name)
     for name in FILES:
         shutil.copy(archive / name, copy / name)
     follows = {"aggregate": 1, "check": 1, "analyse": len(QUESTIONS), "context": 1, "page": len(NOTEBOOKS), "pdf": 1}
