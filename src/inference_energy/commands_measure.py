@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -182,15 +183,24 @@ def _together(run: Run, also: list[str], runs: list[Run]) -> list[str]:
     Raises
     ------
     DesignError
-        If the design has no such run, or it needs another engine.
+        If the design has no such run, it needs another engine, or one setting is asked for in two cycles: an engine
+        that served both would not be measured twice.
     """
     from inference_energy import design
 
-    for run_id in also:
-        other = design.find(runs, run_id)
+    others = [design.find(runs, run_id) for run_id in also]
+    for other in others:
         if design.engine_of(other) is None or design.engine_of(other) != design.engine_of(run):
             raise DesignError(
-                "--also", f"{run_id} needs another engine than {run.run_id}", "runs that differ in their workload only"
+                "--also",
+                f"{other.run_id} needs another engine than {run.run_id}",
+                "runs that differ in their workload only",
+            )
+    asked = Counter((each.study, each.setting) for each in (run, *others))
+    for (study, setting), n_runs in asked.items():
+        if n_runs > 1:
+            raise DesignError(
+                "--also", f"{study}/{setting} is asked for {n_runs} times", "an engine of its own for each cycle"
             )
     return also
 

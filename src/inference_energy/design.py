@@ -178,7 +178,7 @@ def engine_of(run: Run) -> Hashable:
     if run.levels.engine_process == "own":
         return None
     fixed = run.levels.model_dump(exclude=set(WORKLOAD_FACTORS))
-    return (run.traversal, *sorted((name, str(level)) for name, level in fixed.items()))
+    return tuple(sorted((name, str(level)) for name, level in fixed.items()))
 
 
 def served_together(runs: Sequence[Run]) -> list[list[Run]]:
@@ -191,7 +191,7 @@ def served_together(runs: Sequence[Run]) -> list[list[Run]]:
     for run in runs:
         engine = engine_of(run)
         if engine is not None:
-            groups.setdefault(engine, []).append(run)
+            groups.setdefault((run.traversal, engine), []).append(run)
     found = []
     for group in groups.values():
         n_lists = -(-len(group) // N_SHARED_MAX)

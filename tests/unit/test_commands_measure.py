@@ -123,8 +123,9 @@ def tiny(tmp_path: Path) -> TinyCampaign:
     return TinyCampaign(tmp_path / "results")
 
 
-def _measure(tiny: TinyCampaign) -> int:
-    return _status("measure", tiny.file, "--config-dir", CONFIG, "--results", tiny.results, "--run", tiny.run_id)
+def _measure(tiny: TinyCampaign, run_id: str | None = None, *also: str) -> int:
+    asked = ("--run", run_id or tiny.run_id, "--also", *also)
+    return _status("measure", tiny.file, "--config-dir", CONFIG, "--results", tiny.results, *asked)
 
 
 def _any_record(tiny: TinyCampaign) -> None:
@@ -153,6 +154,39 @@ def test_a_measured_run_is_asked_for_with_all_that_its_process_needs(
     assert 0 <= time.monotonic() - request.started_s < 60
     assert capsys.readouterr().err.startswith(f"[1/2] {tiny.run_id}: ")
     assert [path.name for path in tiny.folder.glob("logs/*")] == ["progress.jsonl"]
+
+
+SHARED = {"engine": "vllm", "engine_process": "shared", "prefill": "chunked"}
+
+
+def test_an_engine_serves_what_it_can_and_no_setting_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [SHARED, SHARED | {"batch_size": 2}, SHARED | {"execution": "graphs"}, {}]
+    tiny = TinyCampaign(tmp_path / "results", settings=settings)
+    runs = {
+        (run.levels.engine, run.levels.execution, run.levels.batch_size, run.cycle): run.run_id
+        for run in expand(tiny.resolved)
+    }
+    first, later = runs["vllm", "eager_mode", 1, 1], runs["vllm", "eager_mode", 2, 2]
+    asked: list[session.Request] = []
+
+    def launch(request: session.Request) -> int:
+        asked.append(request)
+        return launcher.EXPECTED_FAILURE
+
+    monkeypatch.setattr(launcher, "launch", launch)
+    assert _measure(tiny, first, later) == launcher.EXPECTED_FAILURE
+    assert [request.also for request in asked] == [[later]]  # another setting, in another cycle
+    capsys.readouterr()
+    for other, said in (
+        (runs["vllm", "eager_mode", 1, 2], "is asked for 2 times"),
+        (runs["vllm", "graphs", 1, 1], "needs another engine"),
+        (runs["transformers", "eager_mode", 1, 1], "needs another engine"),
+    ):
+        assert _measure(tiny, first, later, other) == 2
+        assert said in capsys.readouterr().err
+    assert len(asked) == 1
 
 
 def test_a_run_that_is_measured_is_left_as_it_is(
