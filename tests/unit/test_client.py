@@ -19,11 +19,11 @@ from inference_energy.measure.completions import (
     joined,
     requests_of,
     requests_warnings,
-    shifted,
 )
+from inference_energy.measure.engines import Observations
 from inference_energy.measure.engines.served import gauges
 from inference_energy.measure.serving import free_port
-from inference_energy.records import Requests
+from inference_energy.records import EngineFacts, Requests
 
 HOST = "127.0.0.1"
 
@@ -247,7 +247,8 @@ def test_a_token_counts_from_when_its_chunk_was_whole() -> None:
         client_cpu_s=0.125,
         client_wall_s=4.5,
     )
-    moved = shifted(joined([requests, requests]), 0.25)
+    moved = Observations(EngineFacts.sparse("vllm"), None, joined([requests, requests])).shifted(0.25).requests
+    assert moved is not None
     assert (moved.scheduled_s, moved.sent_s, moved.ended_s) == ([0.25, 0.25], [0.5, 0.5], [4.75, 4.75])
     assert (moved.client_cpu_s, moved.client_wall_s, moved.n_tokens_counted) == (0.25, 9.0, [3, 3])
 

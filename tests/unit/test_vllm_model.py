@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from inference_energy.config import ModelFacts, Setting, read_models
 from inference_energy.errors import ConfigError
-from inference_energy.measure.engines import vllm_model
+from inference_energy.measure.engines import vllm, vllm_model
 from inference_energy.measure.engines.vllm import VllmEngine, _Queues
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -195,3 +200,29 @@ def test_without_vllm_it_says_what_to_install(facts: ModelFacts, monkeypatch: py
         engine.load()
     engine.close()
     assert engine.memory_peak_bytes() == []
+
+
+def test_an_engine_that_does_not_end_is_ended_by_force(
+    facts: ModelFacts, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(vllm, "CLOSE_WAIT_S", 0.2)
+    engine = VllmEngine(Setting(model="tiny-llama", engine="vllm", prefill="chunked"), facts, 7, "cpu", 64)
+    never = threading.Event()
+
+    def shutdown() -> None:
+        never.wait()
+        sys.exit()
+
+    engine._llm = SimpleNamespace(llm_engine=SimpleNamespace(engine_core=SimpleNamespace(shutdown=shutdown)))
+    worker = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    worker.start()
+    engine._workers = {worker}
+    try:
+        engine.close()
+        assert worker.exitcode == -signal.SIGKILL
+    finally:
+        worker.kill()
+        never.set()
+    said = capfd.readouterr().err
+    assert "did not end within 0.2 s" in said
+    assert "_shut_down" in said  # where it stands

@@ -11,11 +11,8 @@ from inference_energy.config import Setting
 from inference_energy.errors import TokenCountError
 from inference_energy.factors import SCHEDULING_ENGINES
 from inference_energy.measure.engines import Engine, Generated
-from inference_energy.measure.workload import Prompts, batches, warm_up_batch
+from inference_energy.measure.workload import N_WARM_UP_REQUESTS, Prompts, batches, warm_up_batch
 from inference_energy.records import Tokens
-
-#: Requests of a warm-up iteration where requests arrive by themselves; all of a pass would take as long as a window.
-N_WARM_UP_REQUESTS = 32
 
 
 class Audited:

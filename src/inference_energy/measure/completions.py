@@ -224,17 +224,6 @@ def joined(passes: Sequence[Requests]) -> Requests:
     return Requests(**together)
 
 
-def shifted(requests: Requests, zero_s: float) -> Requests:
-    """`requests` with times relative to `zero_s`, rounded to microseconds."""
-    times = ("scheduled_s", "sent_s", "first_token_s", "ended_s")
-    return requests.model_copy(
-        update={
-            name: [None if time_s is None else round(time_s - zero_s, 6) for time_s in getattr(requests, name)]
-            for name in times
-        }
-    )
-
-
 def requests_warnings(requests: Requests) -> list[RunWarning]:
     """What a reader should know of a run's requests."""
     n = len(requests.outcome)

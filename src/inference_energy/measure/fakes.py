@@ -299,9 +299,7 @@ class FakeEngine:
 
     def observations(self) -> Observations:
         """Says that it is vLLM, and nothing more."""
-        unknown = dict.fromkeys(EngineFacts.model_fields)
-        facts = EngineFacts(**{**unknown, "name": "vllm", "options": {}, "start_parts_s": {}})
-        return Observations(facts)
+        return Observations(EngineFacts.sparse("vllm"))
 
     def device_uuids(self) -> list[str]:
         """As told."""

@@ -19,6 +19,9 @@ from inference_energy.lengths import input_lengths, output_lengths
 #: Ids below this are special tokens in no model here, but text rarely uses them: drawn ids start above.
 FIRST_RANDOM_ID = 4
 
+#: Requests of a warm-up where requests arrive by themselves; all of a pass would take as long as a window.
+N_WARM_UP_REQUESTS = 32
+
 #: Set what is drawn of lengths and batches apart from everything else that is drawn from the campaign's seed.
 _INPUTS, _OUTPUTS, _BATCHES = 78, 79, 80
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -241,6 +241,12 @@ class EngineFacts(Base):
         description="parts of its start, as it reports them (weights, compilation, graph capture, ...)"
     )
     n_preemptions: int | None = Field(description="sequences put back while this run's prompts were answered")
+
+    @classmethod
+    def sparse(cls, name: str, **known: Any) -> EngineFacts:
+        """Facts of an engine of which only `known` is known."""
+        unknown = dict.fromkeys(cls.model_fields) | {"options": {}, "start_parts_s": {}}
+        return cls.model_validate(unknown | {"name": name} | known)
 
 
 class EngineSamples(Base):

@@ -20,11 +20,9 @@ from inference_energy.measure.client import Exchange, OpenLoopClient
 from inference_energy.measure.completions import body, http_request, joined, n_answered, requests_of
 from inference_energy.measure.engines import Generated, Observations
 from inference_energy.measure.serving import get
-from inference_energy.measure.workload import Prompts, rows
+from inference_energy.measure.workload import N_WARM_UP_REQUESTS, Prompts, rows
 from inference_energy.records import EngineFacts, EngineSamples, Requests
 
-#: Requests of a warm-up: a burst of the first ones.
-N_WARMUP_REQUESTS = 32
 #: How often a server is asked for its gauges, in seconds.
 POLL_PERIOD_S = 0.25
 #: The same gauge has other names in other servers and versions.
@@ -73,7 +71,7 @@ class ServedEngine:
 
     def prime(self, n_tokens: int) -> None:
         """A few tokens for each of the first requests."""
-        n = min(N_WARMUP_REQUESTS, len(self._prompts))
+        n = min(N_WARM_UP_REQUESTS, len(self._prompts))
         self._answered(self._written([n_tokens] * n), [0.0] * n, [n_tokens] * n)
 
     def forward_passes(self, n: int) -> None:
@@ -94,7 +92,7 @@ class ServedEngine:
             requests = self._answered(self._payloads, planned, self._n_asked, measured=True)
             self._passes.append(requests)
         else:
-            n = min(N_WARMUP_REQUESTS, len(self._prompts))
+            n = min(N_WARM_UP_REQUESTS, len(self._prompts))
             requests = self._answered(self._payloads[:n], [0.0] * n, self._n_asked[:n])
         n_tokens = n_answered(requests)
         return Generated(n_tokens, n_tokens)

