@@ -207,13 +207,8 @@ def test_an_engine_that_does_not_end_is_ended_by_force(
 ) -> None:
     monkeypatch.setattr(vllm, "CLOSE_WAIT_S", 0.2)
     engine = VllmEngine(Setting(model="tiny-llama", engine="vllm", prefill="chunked"), facts, 7, "cpu", 64)
-    never = threading.Event()
-
-    def shutdown() -> None:
-        never.wait()
-        sys.exit()
-
-    engine._llm = SimpleNamespace(llm_engine=SimpleNamespace(engine_core=SimpleNamespace(shutdown=shutdown)))
+    never = threading.Event().wait
+    engine._llm = SimpleNamespace(llm_engine=SimpleNamespace(engine_core=SimpleNamespace(shutdown=never)))
     worker = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
     worker.start()
     engine._workers = {worker}
@@ -222,7 +217,6 @@ def test_an_engine_that_does_not_end_is_ended_by_force(
         assert worker.exitcode == -signal.SIGKILL
     finally:
         worker.kill()
-        never.set()
     said = capfd.readouterr().err
     assert "did not end within 0.2 s" in said
     assert "_shut_down" in said  # where it stands

@@ -236,8 +236,8 @@ def test_memory_that_does_not_suffice_is_a_result(facts: ModelFacts) -> None:
         engine.load()
 
 
-@pytest.mark.parametrize("said", ["starting", "48"], ids=["while they start", "while they work"])
-def test_workers_of_tensor_parallelism_end_with_the_process(tmp_path: Path, said: str) -> None:
+def _two_workers(tmp_path: Path, *then: str) -> subprocess.Popen[str]:
+    """A process with a tensor-parallel engine: it says 'starting', how many tokens it made, and what `then` says."""
     script = tmp_path / "two.py"
     script.write_text(
         "import sys, threading, time\n"
@@ -255,16 +255,20 @@ def test_workers_of_tensor_parallelism_end_with_the_process(tmp_path: Path, said
         "    engine = tests.VllmEngine(levels, facts, 7, 'cpu', 256)\n"
         "    engine.load()\n"
         "    engine.take(levels, tests.prompts_for(levels, facts, 7))\n"
-        "    print(engine.iterate(waiting=True).n_tokens, flush=True)\n"
-        "    while True:\n"
-        "        engine.iterate(waiting=True)\n"
+        "    print(engine.iterate(waiting=True).n_tokens, flush=True)\n" + "".join(f"    {line}\n" for line in then)
     )
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, str(script)],
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "VLLM_CPU_OMP_THREADS_BIND": "0|1"},
     )
+
+
+@pytest.mark.parametrize("said", ["starting", "48"], ids=["while they start", "while they work"])
+def test_workers_of_tensor_parallelism_end_with_the_process(tmp_path: Path, said: str) -> None:
+    process = _two_workers(tmp_path, "while True:", "    engine.iterate(waiting=True)")
     try:
         assert process.stdout is not None
         assert any(line == f"{said}\n" for line in process.stdout)
@@ -277,6 +281,13 @@ def test_workers_of_tensor_parallelism_end_with_the_process(tmp_path: Path, said
     while any(_runs(child) for child in children) and time.monotonic() < deadline_s:
         time.sleep(0.05)
     assert not [child for child in children if _runs(child)]
+
+
+def test_workers_of_tensor_parallelism_end_when_their_engine_is_closed(tmp_path: Path) -> None:
+    closed = "print(len(engine._workers), 'of two', sum(worker.is_alive() for worker in engine._workers))"
+    said, _ = _two_workers(tmp_path, "engine.close()", closed).communicate(timeout=180)
+    assert "2 of two 0" in said.splitlines()
+    assert "were killed" not in said
 
 
 def _children(parent: int) -> list[int]:
