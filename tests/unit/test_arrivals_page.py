@@ -72,7 +72,7 @@ def test_what_is_said_is_what_was_made(whole: policy.Evidence) -> None:
     assert "at its dearest (Poisson, 4 requests/s) as at its cheapest (all at once)." in answer.title
     assert "gamma gaps (CV 2), 16 requests/s, 10 % more (95 % interval" in answer.detail
     assert policy.client.served(whole).title == "All 640 requests were answered with the tokens asked for."
-    assert "takes 20 % of a processor core, more than the 1 %" in policy.client.served(whole).detail
+    assert "For 100 requests a second that is 20 %, more than the 1 %" in policy.client.served(whole).detail
     assert (
         "Least energy within the limits on latency: 20.0 J a request (all at once)."
         in policy.arrivals.latency(whole).title

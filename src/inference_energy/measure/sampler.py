@@ -28,6 +28,8 @@ from inference_energy.units import joules_from_kwh
 SLOW_EVERY = 10
 #: How often every visible GPU is checked for who uses it.
 CHECK_EVERY_S = 2.0
+#: How long a killed process may take to be gone.
+END_WAIT_S = 10.0
 
 
 def empty_trace() -> Trace:
@@ -126,9 +128,9 @@ class _Helper:
             raise MeterError("sampler", f"its process ended before {question!r}") from error
 
     def end(self) -> None:
-        """Kill the process."""
+        """Kill the process; one that the driver does not let go at once is not waited for."""
         self._process.kill()
-        self._process.join()
+        self._process.join(END_WAIT_S)
 
 
 class NvmlSampler:

@@ -13,7 +13,6 @@ from inference_energy.policy.wording import (
     counted,
     listed,
     not_measured,
-    number,
     percent,
     quantity,
 )
@@ -66,16 +65,17 @@ def _late(runs: pd.DataFrame) -> str:
 def _client(runs: pd.DataFrame) -> str:
     """Processor time of the client beside the aim."""
     shares = runs["client_core_at_100_requests_fraction"]
-    ends = " to ".join(dict.fromkeys(percent(value) for value in (shares.min(), shares.max())))
+    taken, at_100 = (
+        " to ".join(dict.fromkeys(percent(value) for value in (of.min(), of.max())))
+        for of in (shares * runs["answered_requests_per_s"] / 100, shares)
+    )
     aim = (
         "within" if shares.max() <= CORE_AIM_FRACTION else "more than" if shares.min() > CORE_AIM_FRACTION else "around"
     )
-    n_tokens = runs["n_tokens_counted"].sum() / runs["n_requests"].sum()
     return (
-        f"For 100 requests a second the client takes {ends} of a processor core, {aim} the"
-        f" {percent(CORE_AIM_FRACTION, 1)} that was the aim: an answer of {number(n_tokens)} tokens on average comes"
-        " token by token, and each is stamped as it comes. Energy here is the GPU's, so the client is in none of these"
-        " numbers."
+        f"The client takes {taken} of a processor core. For 100 requests a second that is {at_100}, {aim} the"
+        f" {percent(CORE_AIM_FRACTION, 1)} that was the aim: where few requests are under way, it wakes up for each"
+        " piece of an answer. Energy here is the GPU's, so the client is in none of these numbers."
     )
 
 
