@@ -40,6 +40,19 @@ def _one(frame: pd.DataFrame, **levels: Any) -> pd.Series:
     return found.iloc[0]
 
 
+def test_an_engine_that_only_another_study_measured_is_taken_and_one_of_its_own_kind_is_not(
+    compared: pd.DataFrame,
+) -> None:
+    given = runs()
+    moved = given["model"].eq(MODELS[0]) & given["execution"].eq("graphs") & given["study"].eq("engine")
+    elsewhere = given.assign(study=given["study"].mask(moved, "prompts_at_once"))
+    pd.testing.assert_frame_equal(engine_comparison(elsewhere, CLAIMS, **BOOTSTRAP).table(), compared)
+    apart = elsewhere.assign(engine_process=elsewhere["engine_process"].mask(moved, "own"))
+    found = engine_comparison(apart, CLAIMS, **BOOTSTRAP).table()
+    assert rows_with(found, model=MODELS[0], engine="vLLM with CUDA graphs").empty
+    assert not rows_with(found, model=MODELS[1], engine="vLLM with CUDA graphs").empty
+
+
 # --- what energy consists of ---------------------------------------------------------------------
 
 

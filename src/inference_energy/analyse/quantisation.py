@@ -17,7 +17,6 @@ from inference_energy.models.sizes import (
     PRECISION_SHARE,
     SPEED_RATIO,
 )
-from inference_energy.pairs import PARALLELISM
 from inference_energy.tables import conform
 from inference_energy.tables.sizes import QUANTISATION
 
@@ -81,7 +80,7 @@ def quantisation(runs: pd.DataFrame, *, study: str = "quantisation", confidence:
     AnalysisError
         If an energy or a throughput is not above 0.
     """
-    known = of_study(runs, study, _QUANTITIES[ENERGY_RATIO], ("precision", *PARALLELISM))
+    known = of_study(runs, study, _QUANTITIES[ENERGY_RATIO])
     rows: list[dict[str, object]] = []
     for model, of_model in known.groupby("model", sort=True):
         for quantity, column in _QUANTITIES.items():

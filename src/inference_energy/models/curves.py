@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,18 @@ def alike(utilisation: pd.DataFrame) -> pd.DataFrame:
     return of_commonest(of_commonest(shown, ["decoding"]), LENGTHS)
 
 
-def of_study(runs: pd.DataFrame, study: str, quantity: str, varied: Sequence[str] = ()) -> pd.DataFrame:
+#: Factors that a study varies: settings that differ in these alone from one of its measured ones count as its own, so
+#: that a level is not missing that only another study measured so far.
+_VARIED = {
+    "engine": ("engine", "execution", "engine_process", "prefill"),
+    "prompts_at_once": ("batch_size",),
+    "quantisation": ("precision", "parallelism", "n_gpus"),
+}
+#: Studies whose varied factors must stand together as in one of their own runs, whatever else they are free to be.
+_TOGETHER = frozenset({"engine"})
+
+
+def of_study(runs: pd.DataFrame, study: str, quantity: str) -> pd.DataFrame:
     """Runs with `quantity` of the settings of `study`, in whatever study they were measured; each once in a cycle.
 
     Where studies share a setting each measures it, often in one process, and such runs are no repetitions of each
@@ -36,19 +46,19 @@ def of_study(runs: pd.DataFrame, study: str, quantity: str, varied: Sequence[str
         The ``runs`` table.
     study, quantity : str
         Whose settings are taken, and the column that must have a value, above 0.
-    varied : sequence of str
-        Factors that `study` varies: settings that differ in these alone from one of its measured ones count as its own,
-        so that a level is not missing that only another study measured so far.
 
     Raises
     ------
     AnalysisError
         If a value is not above 0.
     """
+    varied = list(_VARIED.get(study, ()))
     same = [column.name for column in FACTORS if column.name not in varied] if varied else ["setting"]
-    key = runs.groupby(same, sort=False, dropna=False).ngroup()
-    own = runs["study"] == study
-    known = runs[key.isin(key[own]) & runs[quantity].notna()].reset_index(drop=True)
+    own, asked = runs["study"] == study, runs[quantity].notna()
+    for names in (same, varied) if study in _TOGETHER else (same,):
+        key = runs.groupby(names, sort=False, dropna=False).ngroup()
+        asked &= key.isin(key[own])
+    known = runs[asked].reset_index(drop=True)
     above_zero(known, quantity, "table runs")
     own_first = known.assign(other=known["study"] != study).sort_values("other", kind="stable")
     return known[known.index.isin(own_first.drop_duplicates(["setting", "cycle", "sitting"]).index)]

@@ -41,7 +41,8 @@ class Spread:
         """Why there is no interval."""
         if self.n_freedom == 0:
             return f"no interval, because {ONCE}"
-        return f"no interval, because {self.n_freedom} runs repeat a setting, and it takes {FREEDOM_MIN}"
+        repeat = "1 run repeats" if self.n_freedom == 1 else f"{self.n_freedom} runs repeat"
+        return f"no interval, because {repeat} a setting, and it takes {FREEDOM_MIN}"
 
 
 def pooled(runs: pd.DataFrame, name: str) -> Spread:

@@ -117,11 +117,15 @@ def payback(evidence: Evidence) -> Finding:
     seconds = [_seconds(evidence, row) for row in (least, most)]
     never = rows[rows["estimate"].isna()]
     without = f" In {counted(len(never), 'case')} there is nothing to pay back: {reasons(never)}." if len(never) else ""
+    if len(usable) == 1:
+        tokens, named = number(least["estimate"]), f"That is {_named(least)}{seconds[0]}."
+    else:
+        tokens = f"{number(least['estimate'])} to {number(most['estimate'])}"
+        named = f"The first is {_named(least)}{seconds[0]}; the last {_named(most)}{seconds[1]}."
     return Finding(
-        f"CUDA graphs had paid back their dearer start after {number(least['estimate'])} to"
-        f" {number(most['estimate'])} output tokens.",
-        f"The first is {_named(least)}{seconds[0]}; the last {_named(most)}{seconds[1]}. An engine that serves for"
-        f" longer saves energy with graphs; one that is started for less does not.{without}",
+        f"CUDA graphs had paid back their dearer start after {tokens} output tokens.",
+        f"{named} An engine that serves for longer saves energy with graphs; one that is started for less does"
+        f" not.{without}",
     )
 
 

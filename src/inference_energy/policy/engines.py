@@ -221,14 +221,14 @@ def published_table(evidence: Evidence) -> Prose:
 
 
 def _readings(evidence: Evidence, name: str) -> tuple[pd.Series | None, pd.Series | None, str]:
-    """The same batch and one over many, for the published model or, without it, all models."""
-    rows = _ratios(evidence, TRANSFORMERS, GRAPHS, name)
+    """The same batch and one over many, for the published model or, where one of them is missing, all models."""
+    rows = rows_with(_ratios(evidence, TRANSFORMERS, GRAPHS, name), baseline_batch_size=MANY)
     models = sorted(set(rows["model"]) - {"all"})
-    model = PUBLISHED_MODEL if PUBLISHED_MODEL in models else models[0] if len(models) == 1 else "all"
-    of_model = rows_with(rows, model=model, baseline_batch_size=MANY)
-    found = [rows_with(of_model, batch_size=batch) for batch in (MANY, ONE)]
-    lower, upper = (part.iloc[0] if len(part) else None for part in found)
-    return lower, upper, "all models" if model == "all" else model
+    for model in (PUBLISHED_MODEL, models[0] if len(models) == 1 else "all"):
+        lower, upper = (rows_with(rows, model=model, batch_size=batch) for batch in (MANY, ONE))
+        if len(lower) and len(upper):
+            return lower.iloc[0], upper.iloc[0], "all models" if model == "all" else model
+    return None, None, ""
 
 
 def _inverse(row: pd.Series) -> pd.Series:
@@ -281,12 +281,12 @@ def parts_rows(evidence: Evidence) -> pd.DataFrame:
 
 def parts(evidence: Evidence) -> Finding:
     """Which parts of the energy vLLM saves."""
-    rows = parts_rows(evidence)
-    rows = rows_with(rows, batch_size=MANY)
-    model = PUBLISHED_MODEL if (rows["model"] == PUBLISHED_MODEL).any() else rows["model"].max()
-    wide = rows_with(rows, model=model).pivot_table(index="component", columns="engine", values=ENERGY)
-    if not {TRANSFORMERS, GRAPHS} <= set(wide.columns):
+    rows = rows_with(parts_rows(evidence), batch_size=MANY)
+    models = [str(model) for model, found in rows.groupby("model") if {TRANSFORMERS, GRAPHS} <= set(found["engine"])]
+    if not models:
         return not_measured("what a token's energy consists of, in transformers and in vLLM")
+    model = PUBLISHED_MODEL if PUBLISHED_MODEL in models else max(models)
+    wide = rows_with(rows, model=model).pivot_table(index="component", columns="engine", values=ENERGY)
     saved = (wide[TRANSFORMERS] - wide[GRAPHS]).dropna()
     named = {
         "is the GPU above its idle power": [NET],

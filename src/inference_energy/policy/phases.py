@@ -99,10 +99,11 @@ def formats(evidence: Evidence) -> Finding:
             for _, row in of_format.sort_values("phase", ascending=False).iterrows()
         ]
         lines.append(f"{precision}: {listed(parts)}, over {counted(int(of_format['n_settings'].max()), 'setting')}")
+    means = " Geometric means, with intervals for which models and lengths are a sample:" if lines else ""
     return Finding(
         f"Against the energy of float32, {'; '.join(said_of)}.",
-        "Lowest and highest of model and prompt length; quantised weights are those of bitsandbytes. Geometric means,"
-        f" with intervals for which models and lengths are a sample:{bullets(lines)}",
+        "Lowest and highest of model and prompt length; quantised weights are those of bitsandbytes."
+        f"{means}{bullets(lines)}",
     )
 
 

@@ -77,7 +77,7 @@ def size_points(evidence: Evidence) -> pd.DataFrame:
 
 def format_runs(evidence: Evidence) -> pd.DataFrame:
     """Runs that table `quantisation` rests on."""
-    return of_study(evidence.ok, "quantisation", ENERGY, ("precision", "parallelism", "n_gpus"))
+    return of_study(evidence.ok, "quantisation", ENERGY)
 
 
 def points_table(evidence: Evidence) -> Prose:
