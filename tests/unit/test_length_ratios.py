@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,15 @@ def test_a_shared_cost_and_a_plateau_are_found() -> None:
     assert row["n_prompts_near_plateau"] == pytest.approx(150)  # there 30 / 150 is a tenth of 2
     assert row["shared_cv"] == pytest.approx(0, abs=1e-9)
     assert (row["n_prompts_most"], row["n_sequences_limit"], row["n_batch_sizes"]) == (512, 256, 5)
+
+
+def test_a_number_of_prompts_that_only_another_study_measured_is_taken() -> None:
+    sizes = np.array([1, 8, 32, 128, 512])
+    runs = _at_once(sizes, 2 + 30 / sizes)
+    elsewhere = runs.assign(study=runs["study"].mask(runs["batch_size"] == 8, "quantisation"))
+    for question in (prompts_curve, partial(length_ratios, n_bootstrap=200, seed=1)):
+        shown = question(runs, confidence=0.95).table()
+        pd.testing.assert_frame_equal(question(elsewhere, confidence=0.95).table(), shown)
 
 
 def test_its_interval_is_that_of_scipy_on_means_and_not_on_runs() -> None:

@@ -27,7 +27,7 @@ def alike(utilisation: pd.DataFrame) -> pd.DataFrame:
 #: that a level is not missing that only another study measured so far.
 _VARIED = {
     "engine": ("engine", "execution", "engine_process", "prefill"),
-    "prompts_at_once": ("batch_size",),
+    "prompts_at_once": ("batch_size", "n_prompts"),
     "quantisation": ("precision", "parallelism", "n_gpus"),
 }
 #: Studies whose varied factors must stand together as in one of their own runs, whatever else they are free to be.
