@@ -263,7 +263,7 @@ class VllmEngine:
     def close(self) -> None:
         """End vLLM and its workers, and give the memory of their GPUs back; by force if that takes too long.
 
-        vLLM 0.22 was seen not to return from its shutdown with two GPUs.
+        A process with two GPUs was seen not to end after its last record (vLLM 0.22), with nothing but this left to do.
         """
         if self._llm is None:
             return
