@@ -15,7 +15,7 @@ study: setup ## Measure, analyse and report: everything config/default.yaml name
 	$(IN_VENV) snakemake --cores $(CORES)
 
 test: lint ## Lint, check types, run all tests
-	$(IN_VENV) pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(IN_VENV) pytest -n 2 --dist loadfile
 
 test-vllm: .venv-vllm/.ready ## Run the tests that need vLLM, on the CPU, in an environment of their own
 	.venv-vllm/bin/python -m pytest -m vllm tests/vllm

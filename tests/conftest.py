@@ -39,8 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked gpu where there is none; begin with whole workflows, which at the end leave a core idle."""
-    items.sort(key=lambda item: "workflow" not in item.path.parts)
+    """Skip tests marked gpu where there is none."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not _has_gpu():
         for item in marked:
