@@ -10,6 +10,7 @@ import pytest
 from workflow_project import ROOT, Project, planned
 
 from inference_energy import policy, tables
+from inference_energy.archive import read_archive
 from inference_energy.questions import QUESTIONS
 
 pytestmark = pytest.mark.slow
@@ -17,9 +18,16 @@ FILES = ("records.parquet", "campaign.yaml", "SHA256SUMS")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-@pytest.fixture(scope="module", params=["h200-pilot", "h200"])
+@pytest.mark.parametrize("name", ["h200-pilot", "h200"])
+def test_an_archive_can_be_read(name: str) -> None:
+    resolved, records = read_archive(ROOT / "results" / name)
+    assert resolved.campaign.name == name
+    assert {record.identity.campaign for record in records} == {name}
+
+
+@pytest.fixture(scope="module", params=["h200"])  # pages of the pilot are made in the same way, in two minutes more
 def archive(request: pytest.FixtureRequest) -> Path:
-    """A folder that git keeps: the whole pilot, and a campaign that is measured in part."""
+    """A folder that git keeps: the campaign of every study, measured in part."""
     folder: Path = ROOT / "results" / request.param
     missing = [name for name in FILES if not (folder / name).exists()]
     assert not missing, f"{folder} is no archive: {missing} missing. Restore it: git checkout -- {folder}"
