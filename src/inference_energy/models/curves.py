@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from inference_energy.models.engines import OF_BATCH, OF_ENGINE
 from inference_energy.tables import FACTORS, above_zero
 
 Floats = NDArray[np.float64]
@@ -26,8 +27,8 @@ def alike(utilisation: pd.DataFrame) -> pd.DataFrame:
 #: Factors that a study varies: settings that differ in these alone from one of its measured ones count as its own, so
 #: that a level is not missing that only another study measured so far.
 _VARIED = {
-    "engine": ("engine", "execution", "engine_process", "prefill"),
-    "prompts_at_once": ("batch_size", "n_prompts"),
+    "engine": OF_ENGINE,
+    "prompts_at_once": OF_BATCH,
     "quantisation": ("precision", "parallelism", "n_gpus"),
 }
 #: Studies whose varied factors must stand together as in one of their own runs, whatever else they are free to be.
