@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import signal
@@ -220,3 +221,16 @@ def test_an_engine_that_does_not_end_is_ended_by_force(
     said = capfd.readouterr().err
     assert "did not end within 0.2 s" in said
     assert "_shut_down" in said  # where it stands
+
+
+def test_where_workers_held_the_memory_nothing_is_collected_any_more(facts: ModelFacts) -> None:
+    engine = VllmEngine(Setting(model="tiny-llama", engine="vllm", prefill="chunked"), facts, 7, "cpu", 64)
+    ended = threading.Event()
+    engine._llm = SimpleNamespace(llm_engine=SimpleNamespace(engine_core=SimpleNamespace(shutdown=ended.set)))
+    engine._workers = {multiprocessing.get_context("spawn").Process()}
+    try:
+        engine.close()
+        assert ended.is_set()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import multiprocessing
 import sys
 import threading
@@ -263,7 +264,7 @@ class VllmEngine:
     def close(self) -> None:
         """End vLLM and its workers, and give the memory of their GPUs back; by force if that takes too long.
 
-        A process with two GPUs was seen not to end after its last record (vLLM 0.22), with nothing but this left to do.
+        With workers this is to be the last thing a process does: nothing is collected after it.
         """
         if self._llm is None:
             return
@@ -281,6 +282,10 @@ class VllmEngine:
 
     def _shut_down(self) -> None:
         self._llm.llm_engine.engine_core.shutdown()
+        if self._workers:  # the memory was theirs
+            # vLLM 0.22 leaves a ZeroMQ context behind, and collecting it can block for ever (`Context.__del__`).
+            gc.disable()
+            return
         self._llm = None
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
