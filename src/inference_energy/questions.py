@@ -145,7 +145,7 @@ QUESTIONS: dict[str, Question] = {
         "analyse.engine_comparison", ("runs",), _BOOTSTRAP, ("published/claims.csv",), studies="serving"
     ),
     "sharing": Question("analyse.sharing", ("runs",), ("confidence", "margin_fraction"), studies="serving"),
-    "engine_start": Question("analyse.engine_start", ("runs", "devices"), _BOOTSTRAP, studies="serving"),
+    "engine_start": Question("analyse.engine_start", ("runs", "devices"), ("confidence",), studies="serving"),
     "length_fits": Question(
         "analyse.length_fits",
         ("runs",),

@@ -294,7 +294,7 @@ def test_without_shared_engines_there_are_no_rows() -> None:
 def test_starts_and_what_pays_them_back() -> None:
     """1B, batch 1: graphs cost 4 kJ (new) or 2 kJ (reused) more to start; 2 J less 1 J is saved a token."""
     frame = runs(drawn_engines.engine_runs())
-    rows = engine_start(frame, drawn_engines.devices(frame), **BOOTSTRAP).table()
+    rows = engine_start(frame, drawn_engines.devices(frame), confidence=0.95).table()
     graphs = rows_with(rows, engine="vLLM with CUDA graphs", model=MODELS[0])
     assert _one(graphs, quantity="load_energy_j", compile_cache="new")["estimate"] == pytest.approx(5000.0)
     eager = _one(rows, quantity="load_energy_j", engine="vLLM in eager mode", model=MODELS[0])
@@ -322,7 +322,7 @@ def _paid(seed: int, eager: float = 2.0) -> tuple[pd.DataFrame, pd.DataFrame, pd
     frame = runs(rows)
     devices = drawn_engines.devices(frame)
     devices = devices.assign(load_energy_j=[j for each in loaded for j in (each, 1e6)])
-    return frame, devices, engine_start(frame, devices, **BOOTSTRAP).table()
+    return frame, devices, engine_start(frame, devices, confidence=0.95).table()
 
 
 def test_the_interval_of_a_payback_is_students_by_the_delta_method() -> None:
@@ -362,6 +362,22 @@ def test_a_payback_whose_saving_may_be_nil_has_no_interval() -> None:
     assert np.isnan(row["estimate_low"])
 
 
+def test_the_interval_of_a_start_pools_the_scatter_of_its_engine() -> None:
+    """Six starts of each kind: of one kind alone graphs' spread, not eager mode's."""
+    frame, devices, found = _paid(3)
+    graphs = np.log(devices.loc[devices["participates"], "load_energy_j"].to_numpy(float))[
+        frame["execution"] == "graphs"
+    ]
+    half = stats.t.ppf(0.975, 5) * graphs.std(ddof=1) / np.sqrt(6)
+    row = _one(found, quantity="load_energy_j", engine="vLLM with CUDA graphs")
+    assert row["estimate_high"] / row["estimate"] == pytest.approx(np.exp(half))
+    first = frame["cycle"].eq(1) & frame["batch_size"].eq(1)
+    few = engine_start(frame[first], devices, confidence=0.95).table()
+    row = _one(few, quantity="load_energy_j", engine="vLLM with CUDA graphs")
+    assert np.isnan(row["estimate_low"])
+    assert row["note"] == "no interval, because nothing was measured twice"
+
+
 @pytest.mark.parametrize(
     ("energies", "words"),
     [((1.0, 2.0), "never pay"), ((2.0, 1.9), "repeat a setting")],
@@ -370,6 +386,6 @@ def test_graphs_that_save_little_or_nothing(energies: tuple[float, float], words
     rows = [run("engine", MODELS[0], 1, cycle, energies[0] * (0.8 if cycle == 2 else 1.1), **EAGER) for cycle in (1, 2)]
     rows += [run("engine", MODELS[0], 1, cycle, energies[1] * 0.97, **GRAPHS, compile_cache="new") for cycle in (1, 2)]
     frame = runs(rows)
-    row = _one(engine_start(frame, drawn_engines.devices(frame), **BOOTSTRAP).table(), quantity="payback_tokens")
+    row = _one(engine_start(frame, drawn_engines.devices(frame), confidence=0.95).table(), quantity="payback_tokens")
     assert words in row["note"]
     assert np.isnan(row["estimate_low"])

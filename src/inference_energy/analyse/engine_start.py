@@ -24,12 +24,12 @@ from inference_energy.models.engines import (
     engine_words,
 )
 from inference_energy.models.repetitions import Spread, pooled
-from inference_energy.resample import Bootstrap
 from inference_energy.tables import KEY, conform
 from inference_energy.tables.engines import ENGINE_START
 
 _KEYS = [column.name for column in KEY]
 _STARTED = ["model", "precision", "n_gpus", "words"]
+_ENDS = ("estimate", "estimate_low", "estimate_high")
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,7 @@ class EngineStart:
         return conform(self.estimates, ENGINE_START)
 
 
-def engine_start(
-    runs: pd.DataFrame, devices: pd.DataFrame, *, study: str = "engine", confidence: float, n_bootstrap: int, seed: int
-) -> EngineStart:
+def engine_start(runs: pd.DataFrame, devices: pd.DataFrame, *, study: str = "engine", confidence: float) -> EngineStart:
     r"""Seconds and energy of loading, and the tokens after which CUDA graphs have paid for their start.
 
     A start is the loading of a run that started an engine: weights, compilation, capture of graphs; energy is that of
@@ -65,9 +63,9 @@ def engine_start(
     .. math:: N = \frac{S_\text{graphs} - S_\text{eager}}{e_\text{eager} - e_\text{graphs}}
 
     output tokens, *S* the energy of a start and *e* that of a token at one batch size, and after *N* over the
-    throughput of graphs in seconds. All means are geometric, since hosts differ by factors. Costs of starts have the
-    interval of :func:`inference_energy.resample.mean_over_settings` for a single setting. That of *N* is Student's for
-    its logarithm, by the delta method: starts and runs have two or three repetitions each, so the spread of starts is
+    throughput of graphs in seconds. All means are geometric, since hosts differ by factors. Costs of starts have
+    Student's interval, with a spread pooled over the starts of the same engine. That of *N* is Student's for its
+    logarithm, by the delta method: starts and runs have two or three repetitions each, so the spread of starts is
     pooled over all starts of both kinds, those of energy and throughput over all settings
     (:mod:`inference_energy.models.repetitions`), and degrees of freedom are Welch and Satterthwaite's. It is missing
     where one of the differences may be nil.
@@ -78,33 +76,36 @@ def engine_start(
         The tables; runs without a measured loading count as no start. Starts of any study count.
     study : str
         Where eager mode and graphs are compared.
-    confidence, n_bootstrap, seed
+    confidence : float
         Of the intervals.
 
     References
     ----------
     Satterthwaite (1946), *Biometrics Bulletin* 2, 110-114.
     """
-    bootstrap = Bootstrap(confidence, n_bootstrap, seed)
     runs = runs[runs["status"] == "ok"].sort_values("cycle").assign(words=engine_words(runs))
     loaded = devices[devices["participates"].astype(bool)].groupby(_KEYS)[START_ENERGY].sum().reset_index()
     starts = runs[runs[START_S].notna()].drop(columns=START_ENERGY).merge(loaded, on=_KEYS)
     starts["compile_cache"] = starts["compile_cache"].fillna("none")
-    rows = [*_costs(starts, bootstrap), *_paybacks(starts, of_study(runs, study, ENERGY), confidence)]
+    rows = [*_costs(starts, confidence), *_paybacks(starts, of_study(runs, study, ENERGY), confidence)]
     return EngineStart(pd.DataFrame(rows, columns=ENGINE_START.names), confidence)
 
 
-def _costs(starts: pd.DataFrame, bootstrap: Bootstrap) -> Iterator[dict[str, object]]:
+def _costs(starts: pd.DataFrame, confidence: float) -> Iterator[dict[str, object]]:
     """Mean of every quantity, by engine, model and state of the compile cache."""
     names = ["model", "precision", "n_gpus", "engine", "compile_cache"]
-    for levels, alike in starts.assign(engine=starts["words"]).groupby(names, sort=True):
-        about: dict[str, object] = dict(zip(names, levels, strict=True))
-        for quantity in (START_S, START_ENERGY, FIRST_ITERATION_S):
-            values = alike[quantity].dropna().astype(float)
-            if len(values):
-                note = "one start: no interval" if len(values) == 1 else None
-                mean = bootstrap.geometric(["start"] * len(values), values)
-                yield about | {"quantity": quantity, "n_starts": len(values), "note": note} | mean
+    kinds = starts.assign(engine=starts["words"]).groupby(names, sort=True)
+    by_engine = starts.assign(setting=kinds.ngroup()).groupby("words")
+    for quantity in (START_S, START_ENERGY, FIRST_ITERATION_S):
+        spreads = {str(words): pooled(alike, quantity) for words, alike in by_engine}
+        for levels, alike in kinds:
+            values, about = alike[quantity].dropna().astype(float), dict(zip(names, levels, strict=True))
+            if values.empty:
+                continue
+            spread = spreads[str(about["engine"])]
+            ends = dict(zip(_ENDS, spread.ends(float(np.log(values).mean()), len(values), confidence), strict=True))
+            note = None if spread.known else spread.why_none()
+            yield about | {"quantity": quantity, "n_starts": len(values), "note": note} | ends
 
 
 def _paybacks(starts: pd.DataFrame, runs: pd.DataFrame, confidence: float) -> Iterator[dict[str, object]]:
@@ -171,6 +172,4 @@ def _payback(more: _Difference, per: list[_Difference], confidence: float) -> di
     squares = (variances**2 / [part.spread.n_freedom for part in parts]).sum()
     freedom = variances.sum() ** 2 / squares if squares > 0 else np.inf
     half = float(stats.t.ppf(0.5 + confidence / 2, freedom) * variances.sum() ** 0.5)
-    return {"estimate": estimate} | dict(
-        zip(("estimate_low", "estimate_high"), estimate * np.exp([-half, half]), strict=True)
-    )
+    return {"estimate": estimate} | dict(zip(_ENDS[1:], estimate * np.exp([-half, half]), strict=True))

@@ -135,15 +135,7 @@ def energy_and_time(rows: pd.DataFrame, title: str, caption: str) -> Figure:
     limits = [0.8 * min(ends.min(), 1), 1.25 * max(ends.max(), 1)]
     for axes, phase in zip(grid[0], PHASES, strict=True):
         axes.plot(limits, limits, "-", color=GREY, linewidth=1)
-        axes.annotate(
-            "same power",
-            (limits[1], limits[1]),
-            (-2, -58),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            color=GREY,
-        )
+        axes.text(0.03, 0.97, "above the line: more power", transform=axes.transAxes, va="top", fontsize=8, color=GREY)
         for _, row in both[both["phase"] == phase].iterrows():
             look = {"color": palette[row["precision"]], "markersize": sizes[row["n_input_tokens"]], "alpha": 0.8}
             axes.plot(row["estimate_time"], row["estimate"], marks[row["model"]][0], **look)

@@ -208,7 +208,14 @@ def label_ends(axes: Axes, ends: list[tuple[float, float, str, str]], gap: float
             color=colour,
             va="center",
             fontsize=9,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.5,
+                "shrinkA": 0,
+                "shrinkB": 4,
+                "relpos": (0, 0.5),
+            },
         )
 
 

@@ -194,14 +194,14 @@ def _published(row: pd.Series) -> str:
 
 
 def _ours(row: pd.Series) -> str:
-    quantity = f" <small>{html.escape(row['quantity'])}</small>" if isinstance(row["quantity"], str) else ""
+    said = [html.escape(row["quantity"])] if isinstance(row["quantity"], str) else []
+    if row["n_estimates"] > 1:
+        said.append(f"the least favourable of {row['n_estimates']}")
+    quantity = f"<small>{'; '.join(said)}</small>" if said else ""
     if not known(row["estimate"]):
-        return quantity.strip()
+        return quantity
     ends = f" [{_short(row['low'])} to {_short(row['high'])}]" if known(row["low"]) else ""
-    least = f"; the least favourable of {row['n_estimates']}" if row["n_estimates"] > 1 else ""
-    return f"{_value(_short(row['estimate']), row['unit'])}{ends}{quantity}" + (
-        f"<small>{least}</small>" if least else ""
-    )
+    return f"{_value(_short(row['estimate']), row['unit'])}{ends} {quantity}".strip()
 
 
 def _grounds(row: pd.Series) -> str:
