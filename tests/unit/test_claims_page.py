@@ -30,12 +30,14 @@ def _row(claim_id: str, verdict: str, effect: float, **changes: Any) -> dict[str
     return COMMON | numbers | words | changes
 
 
-UNTESTED = {"value": 2112.0, "unit": "configs", "note": "a plan", "page": None, "figure": None, "n_runs": None}
+UNTESTED = {"value": 2112.0, "unit": "configs", "note": "a plan"} | dict.fromkeys(
+    ("page", "figure", "n_runs", "n_estimates")
+)
 ROWS = [
     _row("first", "reproduced", 1.0),
     _row("first", "contradicted", -0.5, main=False, reading="each GPU once"),
     _row("second", "same direction", 5.0),
-    _row("third", "contradicted", -0.4, study="delavande"),
+    _row("third", "contradicted", -0.4, study="delavande", n_estimates=2),
     _row("fourth", "not testable here", float("nan"), study="wetzel") | UNTESTED | {"estimate": float("nan")},
     _row("fifth", "reproduced", float("nan"), kind="statement", unit=None, value=float("nan"), value_low=0.95)
     | {"value_high": 1.05},
@@ -138,6 +140,7 @@ def test_the_ledger_says_what_was_found(evidence: policy.Evidence) -> None:
     assert "true: 0.95 to 1.05" in markup
     assert "4× [3.90 to 4.10]" in markup
     assert "<small>a plan</small>" in markup
+    assert "<small>ours; the least favourable of 2</small>" in markup
     assert "batching/a.c1" in markup
 
 

@@ -195,7 +195,7 @@ def _published(row: pd.Series) -> str:
 
 def _ours(row: pd.Series) -> str:
     said = [html.escape(row["quantity"])] if isinstance(row["quantity"], str) else []
-    if row["n_estimates"] > 1:
+    if known(row["n_estimates"]) and row["n_estimates"] > 1:
         said.append(f"the least favourable of {row['n_estimates']}")
     quantity = f"<small>{'; '.join(said)}</small>" if said else ""
     if not known(row["estimate"]):
