@@ -59,7 +59,10 @@ class Script:
 
     async def _answer(self, path: str, body: bytes, writer: asyncio.StreamWriter) -> None:
         if path == "/health":
-            self._send(writer, "503 Unavailable" if self.behaviour == "never_healthy" else "200 OK", "")
+            ill = self.behaviour == "never_healthy" or (
+                self.behaviour == "error_event" and len(self.asked) > self.n_good
+            )
+            self._send(writer, "503 Unavailable" if ill else "200 OK", "")
         elif path == "/v1/models":
             self._send(writer, "200 OK", json.dumps({"data": [{"id": self.name}]}))
         elif path == "/version":

@@ -34,11 +34,20 @@ def write_about(resolved: ResolvedCampaign, records: Sequence[Record], path: Pat
                 f"{name} (measured)": _joined(getattr(record.software, name) for record in records)
                 for name in ("torch", "transformers", "codecarbon", "driver")
             },
+            **_engines(records),
             **{name: provenance.version_of(name) or "unknown" for name in ANALYSIS_PACKAGES},
             "inference-energy": f"{__version__} (source {provenance.source_sha256()[:8]})",
         },
     }
     _write(path, about)
+
+
+def _engines(records: Sequence[Record]) -> dict[str, str]:
+    """Versions of engines that say theirs, such as vLLM."""
+    known = [record.engine for record in records if record.engine is not None and record.engine.version]
+    told = [(engine.name.removesuffix("_server"), engine.version) for engine in known]  # one package
+    names = sorted({name for name, _ in told})
+    return {f"{name} (measured)": _joined(version for of, version in told if of == name) for name in names}
 
 
 def write_context(analysis: Analysis, report: Report, config_dir: Path, root: Path, path: Path) -> None:

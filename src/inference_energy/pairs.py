@@ -81,13 +81,13 @@ def _matched(rest: pd.DataFrame, baseline: pd.DataFrame, keys: list[str]) -> pd.
     return merged[["level", "n_baseline_runs"]].set_axis(rest.index)
 
 
-def grounds(pairs: pd.DataFrame, reason: str | None = None) -> dict[str, object]:
-    """What an estimate rests on, and why it or its interval is missing."""
+def grounds(pairs: pd.DataFrame, reason: str | None = None, *, pooled: bool = False) -> dict[str, object]:
+    """What an estimate rests on, and why it or its interval is missing; if `pooled`, one pair has an interval."""
     return {
         "n_settings": pairs["setting"].nunique(),
         "n_pairs": len(pairs),
         "n_sitting_pairs": int((pairs["matched"] == "sitting").sum()),
-        "note": reason or ("one pair: no interval" if len(pairs) == 1 else None),
+        "note": reason or ("one pair: no interval" if len(pairs) == 1 and not pooled else None),
     }
 
 

@@ -159,6 +159,11 @@ def judged_arithmetic(found: Found, value: float, tolerance: float) -> Found:
     return replace(found, value_low=value - tolerance, value_high=value + tolerance, verdict=verdict)
 
 
+def as_folds(ours: float, value: float) -> str:
+    """Two reductions in percent as the folds that are compared: ``judged as folds, 865× beside 516×``."""
+    return f"judged as folds, {math.exp(_on('reduction', ours)):.3g}× beside {math.exp(_on('reduction', value)):.3g}×"
+
+
 def size_ratio(ours: float, value: float, scale: str) -> float:
     """Ours over the published size; of a reduction, of the folds behind them."""
     if scale == "reduction":

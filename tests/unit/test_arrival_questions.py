@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,12 @@ from inference_energy.analyse.arrival_curve import arrival_curve
 from inference_energy.analyse.arrival_ratio import arrival_ratio
 from inference_energy.analyse.arrival_runs import arrival_runs, n_in_flight_max
 from inference_energy.analyse.claims import ANSWERS, claims
+from inference_energy.config import Setting
 from inference_energy.errors import AnalysisError
+from inference_energy.flatten.engine import request_rows
 from inference_energy.models.arrivals import NO_LIMIT, OVER_BURST, OVER_FIXED, OVER_ONE_BY_ONE, SPREAD
 from inference_energy.models.repetitions import pooled
+from inference_energy.records import Record, Requests
 
 LIMITS: dict[str, Any] = {"confidence": 0.95, "time_to_first_token_max_s": 2.0, "inter_token_latency_max_s": 0.1}
 BOOTSTRAP: dict[str, Any] = {"confidence": 0.95, "n_bootstrap": 200, "seed": 1}
@@ -149,6 +153,23 @@ def test_the_best_point_is_the_least_energy_within_the_limits(made: dict[str, pd
     none = _curve(made, inter_token_latency_max_s=0.001)
     assert not none["meets_limits"].any()
     assert not none["best"].any()
+
+
+def test_answers_of_one_token_have_no_gaps_that_could_be_too_long(made: dict[str, pd.DataFrame]) -> None:
+    requests = made["requests"].assign(inter_token_latency_s=np.nan)
+    assert _curve(made | {"requests": requests})["meets_limits"].all()
+
+
+def test_the_gap_between_tokens_counts_tokens_where_events_hold_several() -> None:
+    times = {"scheduled_s": [0.0] * 2, "sent_s": [0.0] * 2, "first_token_s": [1.0] * 2, "ended_s": [4.0] * 2}
+    tokens = {"n_tokens_requested": [31] * 2, "n_tokens_counted": [3, 16], "n_tokens_reported": [31, 16]}
+    about = {"n_input_tokens": [8] * 2, "outcome": ["ok", "too_few_tokens"], "detail": [None, None]}
+    record = SimpleNamespace(
+        requests=Requests(**times, **tokens, **about, client_cpu_s=0.0, client_wall_s=4.0),
+        levels=Setting(model="m", engine="endpoint", batch_size=1, n_prompts=2, arrival="burst"),
+    )
+    gaps = [row["inter_token_latency_s"] for row in request_rows(cast("Record", record))]
+    assert gaps == pytest.approx([3.0 / 30, 3.0 / 15])
 
 
 def test_a_failed_request_does_not_meet_the_limits(made: dict[str, pd.DataFrame]) -> None:

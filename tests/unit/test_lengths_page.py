@@ -97,7 +97,7 @@ def test_a_whole_campaign_answers_every_question(whole: policy.Evidence) -> None
 
 
 def test_bends_are_named_as_they_were_made(whole: policy.Evidence) -> None:
-    assert L.growth(whole, "output").title.startswith("Energy grows faster than the length of answers: ")
+    assert L.growth(whole, "output").title.startswith("Energy bends upward with the length of answers: ")
     assert "along a line, as far as can be told" in L.growth(whole, "input").title
     assert "Wetzel, table 6" in L.growth(whole, "output").detail
     assert "Wetzel" not in L.growth(whole, "input").detail

@@ -73,6 +73,20 @@ def test_ratios_are_within_sittings_and_their_spread_is_pooled_over_settings() -
         assert row["verdict"] == "less"
 
 
+def test_pairs_of_one_sitting_share_its_baseline_and_count_as_one() -> None:
+    """Four settings in two sittings, each run twice there: the interval is that of the sittings' means."""
+    ratios = {1: (0.5, 0.6), 4: (0.4, 0.5), 16: (0.3, 0.3), 64: (0.2, 0.3)}
+    once = _row(_table(*_pairs(ratios)), level="float16", scope="setting", batch_size=1)
+    again = [row | {"cycle": 2} for row in _pairs(ratios) if row["precision"] == "float16"]
+    row = _row(_table(*_pairs(ratios), *again), level="float16", scope="setting", batch_size=1)
+    for name in ("level_over_baseline_ratio", "level_over_baseline_ratio_low", "level_over_baseline_ratio_high"):
+        assert row[name] == pytest.approx(once[name])
+    assert (row["n_pairs"], row["interval_by"]) == (4, "t within sittings")
+    one_sitting = [row | {"sitting": "s"} for row in (*_pairs(ratios), *again)]
+    row = _row(_table(*one_sitting), level="float16", scope="setting", batch_size=1)
+    assert row["interval_by"] == "t over sittings"
+
+
 def test_without_a_baseline_in_the_sitting_both_sides_and_their_hosts_count() -> None:
     rows = [
         *(_run(value, "float32", 8, "a") for value in (1.0, 1.1)),

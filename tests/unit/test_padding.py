@@ -189,11 +189,23 @@ def test_a_plateau_fools_the_parabola_but_is_no_u() -> None:
     assert found["shape"] == "levels off"
 
 
+def test_with_one_cycle_a_parabola_alone_makes_no_u() -> None:
+    """A plateau, nothing measured twice: the second test cannot be made, and the first is fooled."""
+    rng = np.random.default_rng(5)
+    made = _curve({batch: 1 + 1 / batch for batch in (*BATCHES, 128)}, hosts=(1.0,))
+    energy = made["energy_j_per_effective_input_token"] * np.exp(0.005 * rng.standard_normal(len(made)))
+    found = _shape(conform(made.assign(energy_j_per_effective_input_token=energy), PADDING_RUNS))
+    assert found["parabola_p_value"] < 0.05
+    assert pd.isna(found["inner_p_value"])
+    assert pd.isna(found["u_p_value"])
+    assert found["shape"] != "U"
+
+
 def test_too_few_batches_or_runs_are_not_fitted() -> None:
     few = _shape(_curve({batch: U[batch] for batch in (1, 4, 16)}))
     assert "a curve takes 4 batch sizes, and this one has 3" in few["note"]
     once = _shape(_curve({batch: U[batch] for batch in (1, 2, 4, 16)}, hosts=(1.0,)))
-    assert "4 runs leave 1 of 4 degrees of freedom" in once["note"]
+    assert "4 runs leave 1 degrees of freedom, and it takes 4" in once["note"]
     assert pd.isna(once["shape"])
 
 

@@ -92,4 +92,4 @@ def test_every_page_of_a_campaign_of_serving_says_what_is_not_there(
         assert policy.answer(everything, page).title.startswith("Not measured in this campaign: ")
     assert "measured twice" not in policy.headlines(everything)
     assert f"{len(served['runs'])} runs of" in policy.measured(everything)
-    assert "1 machine, 2 cycles" in policy.limits(everything)
+    assert "**1 machine.**" in policy.limits(everything)

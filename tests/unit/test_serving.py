@@ -253,6 +253,31 @@ def test_a_server_that_dies_ends_the_run_with_its_last_words(
     assert processes_of(session) == []
 
 
+def test_an_engine_that_dies_behind_its_server_ends_the_run(
+    played: Callable[[str], _Played], facts: ModelFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on answering for a while, with errors in whole streams."""
+    monkeypatch.setenv("SCRIPTED_N_GOOD", "8")
+    engine = played("error_event")
+    engine.load()
+    engine.take(_levels(), _prompts(_levels(), facts))
+    engine.iterate(waiting=False)
+
+    with pytest.raises(EngineError, match="does not answer any more"):
+        engine.iterate(waiting=True)
+
+
+def test_priming_asks_for_no_more_than_there_is_room_for(played: Callable[[str], _Played], facts: ModelFacts) -> None:
+    engine = played("ok")
+    engine.load()
+    engine.take(_levels(n_output_tokens=1), _prompts(_levels(n_output_tokens=1), facts))
+    asked: list[int] = []
+    written = engine._written
+    engine._written = lambda n: asked.extend(n) or written(n)  # type: ignore[method-assign, func-returns-value]
+    engine.prime(8)
+    assert asked == [1] * 6
+
+
 def test_the_command_line_has_the_options_of_the_offline_engine(
     facts: ModelFacts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -310,6 +335,23 @@ def test_an_endpoint_answers_like_a_server_of_ours(facts: ModelFacts, monkeypatc
     assert observed.requests.outcome == ["ok"] * 6
     assert (observed.facts.name, observed.facts.version) == ("endpoint", "1.2.3")
     assert all("Authorization: Bearer secret" in head for head in script.heads)
+
+
+def test_an_endpoint_never_sees_the_same_prompt_twice_unless_its_cache_is_the_question(facts: ModelFacts) -> None:
+    for caching, n_different in (("off", 12), ("on", 6)):
+        levels = _levels(engine="endpoint", prefix_caching=caching)
+        script = Script()
+        with serving(script) as port:
+            engine = EndpointEngine(levels, facts, 7, _endpoint(port))
+            engine.load()
+            engine.take(levels, _prompts(levels, facts))
+            for _ in range(2):
+                engine.iterate(waiting=True)
+            engine.close()
+        asked = [tuple(one["prompt"]) for one in script.asked]
+        assert len(asked) == 12
+        assert len(set(asked)) == n_different
+        assert len({prompt[1:] for prompt in asked}) == 6
 
 
 def test_tokens_of_an_endpoint_that_names_no_ids_are_those_asked_for_if_the_answer_is_that_long(
@@ -386,7 +428,7 @@ def test_text_generation_inference_gets_text(facts: ModelFacts) -> None:
         engine.iterate(waiting=True)
         engine.close()
 
-    assert script.asked[0]["prompt"] == " ".join(map(str, prompts.token_ids[0]))
+    assert script.asked[0]["prompt"].split()[1:] == list(map(str, prompts.token_ids[0][1:]))
     assert "min_tokens" not in script.asked[0]
 
 

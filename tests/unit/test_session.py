@@ -357,6 +357,7 @@ def test_runs_that_share_an_engine_are_measured_in_one_process(
         ["warmup", "window", "window"],
     ]
     assert [record.launch.started_to_load_s is None for record in records] == [False, True, True]
+    assert [record.device_checks[0].moment for record in records] == ["before"] * 3
     assert [record.n_attempts for record in records] == [2, 1, 1]  # the attempts of the run that was started again
     for earlier, later in itertools.pairwise(records):  # each has its own stretch of the counter and of the trace
         assert earlier.monotonic_started_s + earlier.process_ended_s <= later.monotonic_started_s

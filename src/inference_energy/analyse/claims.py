@@ -209,6 +209,8 @@ class _Ledger:
         of_all = first["pick"] and "model ==" not in first["where"]  # such rules speak of all models
         if of_all and len(set(used["model"])) == 1:
             shown = verdicts.noted(shown, f"measured on {used['model'].iloc[0]} alone")
+        if first["scale"] == "reduction":
+            shown = verdicts.noted(shown, verdicts.as_folds(shown.estimate, published["value"]))
         return row | _shown(shown, len(judged)) | _over_published(first, published["value"], shown)
 
     def _runs(self, rule: _Rule) -> pd.DataFrame:

@@ -37,7 +37,7 @@ SAME_BATCH = ((TRANSFORMERS, EAGER), (TRANSFORMERS, GRAPHS), (EAGER, GRAPHS))
 ONE_OVER_MANY = ((TRANSFORMERS, EAGER), (TRANSFORMERS, GRAPHS))
 #: Claims of Wetzel on transformers over vLLM; speed is stated the other way round.
 _CLAIMS = {TOTAL: "vllm_fold", NET: "vllm_nonidle_fold", BASE: "vllm_idle_fold", THROUGHPUT: "vllm_speed"}
-_SHOWN = ["setting", "model", "batch_size"]
+_SHOWN = ["setting", "sitting", "model", "batch_size"]
 _PAIRED = [RATIO, "matched", "n_baseline_runs"]
 _NEEDED = [*(column.name for column in FACTORS), "study", "setting", "cycle", "sitting", "words", *QUANTITIES]
 _ESTIMATE = ("estimate", "estimate_low", "estimate_high")
@@ -161,7 +161,7 @@ def _ratios(pairs: pd.DataFrame, runs: pd.DataFrame, quantity: str, confidence: 
     for _, of_setting in pairs.groupby("setting", sort=True):
         ends, how = paired_ends(of_setting, pairs, runs, quantity, confidence)
         row = _of(of_setting) | dict(zip(_ESTIMATE, ends, strict=True))
-        yield row | grounds(of_setting, str(how["note"]) if "note" in how else None)
+        yield row | grounds(of_setting, str(how["note"]) if "note" in how else None, pooled=True)
 
 
 def _over_models(pairs: pd.DataFrame, bootstrap: Bootstrap) -> Iterator[dict[str, object]]:

@@ -115,4 +115,5 @@ def _paired(part: pd.DataFrame, factor: str, differs: str, baseline: object, qua
     """Runs over their baseline; a setting is named with the factor, since it has a ratio to more than one baseline."""
     pairs = paired(part, (differs,), part[differs] == baseline, quantity)
     named = pairs.assign(factor=factor, baseline=str(baseline), setting=factor + " " + pairs["setting"])
-    return named[["factor", "baseline", "setting", "batch_size", "batch_order", RATIO, "n_baseline_runs", "matched"]]
+    names = ["factor", "baseline", "setting", "sitting", "batch_size", "batch_order"]
+    return named[[*names, RATIO, "n_baseline_runs", "matched"]]

@@ -100,7 +100,7 @@ def _curve(known: pd.DataFrame, quantity: str, confidence: float) -> dict[str, o
     if len(means) < N_BATCH_SIZES_MIN:
         return row | {"note": f"a curve takes {N_BATCH_SIZES_MIN} batch sizes, and this one has {len(means)}"}
     if freedom < FREEDOM_MIN:
-        return row | {"note": f"{len(x)} runs leave {freedom} of {FREEDOM_MIN} degrees of freedom"}
+        return row | {"note": f"{len(x)} runs leave {freedom} degrees of freedom, and it takes {FREEDOM_MIN}"}
     found = sm.OLS(logs, design).fit()
     b, c = found.params[:2]
     covariance = found.cov_params()[:2, :2]
@@ -108,7 +108,7 @@ def _curve(known: pd.DataFrame, quantity: str, confidence: float) -> dict[str, o
     for name, slope in zip(("at_smallest_per_doubling_ratio", "at_largest_per_doubling_ratio"), slopes, strict=True):
         row |= dict(zip((name, f"{name}_low", f"{name}_high"), np.exp(slope[:3]).tolist(), strict=True))
     parabola, inner = max(1 - slopes[0][3], slopes[1][3]), _inner(sizes, logs, sittings)
-    u_p_value = max(parabola, inner)
+    u_p_value = float(np.maximum(parabola, inner))  # missing if one of the two tests is
     row |= {"curvature_p_value": float(found.pvalues[1]), "parabola_p_value": parabola}
     row |= {"inner_p_value": inner, "u_p_value": u_p_value}
     shape = _shape(slopes[0], slopes[1], u_p_value <= 1 - confidence)

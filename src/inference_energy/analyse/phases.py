@@ -22,7 +22,7 @@ N_SETTINGS_MIN = 3  # fewer settings say nothing of the spread between settings
 #: Factors in which an engine differs from another.
 _OF_ENGINE = ("engine", "execution", "engine_process", "prefill", "attention")
 _OF_SETTING = ["model", "engine", "precision", "n_input_tokens"]
-_OF_PAIR = ["method", "setting", *_OF_SETTING, RATIO, "n_baseline_runs", "matched"]
+_OF_PAIR = ["method", "setting", "sitting", *_OF_SETTING, RATIO, "n_baseline_runs", "matched"]
 _ENDS = ("estimate", "estimate_low", "estimate_high")
 _PER_TOKEN = "energy_j_per_token"
 
@@ -139,10 +139,11 @@ def _ratios(comparison: _Comparison, bootstrap: Bootstrap) -> Iterator[dict[str,
         every = paired(comparison.rows, comparison.differs, comparison.is_baseline, quantity)[_OF_PAIR]
         rows = comparison.rows[["setting", quantity]]
         runs = rows.assign(setting=rows["setting"] + " " + comparison.rows["method"])  # two methods are no repetition
+        apart = every.assign(setting=every["setting"] + " " + every["method"])
         for (method, engine, precision), of_level in every.groupby(["method", "engine", "precision"], sort=True):
             about = name | {"quantity": quantity, "method": method, "engine": engine, "precision": precision}
             for _, pairs in of_level.groupby("setting", sort=True):
-                three, how = paired_ends(pairs, every, runs, quantity, bootstrap.confidence)
+                three, how = paired_ends(pairs, apart, runs, quantity, bootstrap.confidence)
                 ends = dict(zip(_ENDS, three, strict=True))
                 yield about | _about(pairs.iloc[0]) | _grounds(pairs) | ends | how
             if of_level["setting"].nunique() >= N_SETTINGS_MIN:

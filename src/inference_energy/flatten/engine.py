@@ -50,6 +50,8 @@ def request_rows(record: Record) -> list[Row]:
     rows: list[Row] = []
     for index, scheduled_s in enumerate(found.scheduled_s):
         first_s, ended_s, n_counted = found.first_token_s[index], found.ended_s[index], found.n_tokens_counted[index]
+        # Where no ids come, events are counted, which may hold several tokens.
+        n_tokens = found.n_tokens_requested[index] if found.outcome[index] == "ok" else n_counted
         decoding_s = math.nan if first_s is None or ended_s is None else ended_s - first_s
         rows.append(
             {
@@ -68,7 +70,7 @@ def request_rows(record: Record) -> list[Row]:
                 "outcome": found.outcome[index],
                 "time_to_first_token_s": since(first_s, scheduled_s),
                 "latency_s": since(ended_s, scheduled_s),
-                "inter_token_latency_s": ratio(decoding_s, n_counted - 1 if n_counted > 1 else None),
+                "inter_token_latency_s": ratio(decoding_s, n_tokens - 1 if n_tokens > 1 else None),
             }
         )
     return rows

@@ -76,6 +76,7 @@ def measure_run(
     seen: Observations | None = None
     try:
         if origin.follows:
+            progress.checks.append(_check(bench, "before"))
             recorder.open()
         else:
             _begin(recorder, bench, run, resolved.campaign, progress)

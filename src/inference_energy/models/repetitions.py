@@ -60,7 +60,8 @@ def paired_ends(
     r"""Geometric mean of one setting's ratios to its baseline with its interval, and how that was made.
 
     The interval is :math:`\exp(\bar d \pm t_f\, s / \sqrt n)`. *s* is pooled from log ratios if all the setting's
-    pairs are of one sitting and enough such pairs of any setting are repeated; else from the logarithms of
+    pairs are of one sitting each and enough settings have such pairs in several sittings, *n* of them; pairs of one
+    sitting share its baseline and its error, so that they count as one. Else *s* is from the logarithms of
     `quantity` of repetitions, hosts included, with :math:`1/n + 1/n_\text{baseline}` in place of :math:`1/n`.
 
     Parameters
@@ -81,10 +82,19 @@ def paired_ends(
     spread, how = pooled(runs, quantity), "t over sittings"
     share = 1 / n + 1 / int(pairs["n_baseline_runs"].max())
     if (pairs["matched"] == "sitting").all():
-        near = pooled(every[every["matched"] == "sitting"], "over_baseline_ratio")
+        near = pooled(_of_sittings(every[every["matched"] == "sitting"]), "over_baseline_ratio")
         if near.known:
-            spread, how, share = near, "t within sittings", 1 / n
+            own = np.log(_of_sittings(pairs)["over_baseline_ratio"])
+            mean, spread, how, share = float(own.mean()), near, "t within sittings", 1 / len(own)
     half = spread.half(share, confidence) if spread.known else np.nan
     ends = float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half))
     made: dict[str, object] = {"interval_by": how}
     return ends, made if spread.known else made | {"note": spread.why_none()}
+
+
+def _of_sittings(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The geometric mean of a setting's ratios in each sitting."""
+    logs = pairs.assign(over_baseline_ratio=np.log(pairs["over_baseline_ratio"].astype(float)))
+    means = logs.groupby(["setting", "sitting"])["over_baseline_ratio"].mean()
+    ratios: pd.Series = np.exp(means)
+    return ratios.reset_index()

@@ -32,7 +32,8 @@ def anchors(evidence: Evidence) -> Finding:
     if rows.empty:
         return not_measured("anchor settings, repeated in every sitting (study anchors)")
     by = rows.drop_duplicates("setting")
-    seen = f"{counted(rows['sitting'].nunique(), 'sitting')} and {counted(rows['gpu_uuid_hash'].nunique(), 'GPU')}"
+    sittings = f"{rows['sitting'].nunique()} of {counted(evidence.every_run['sitting'].nunique(), 'sitting')}"
+    seen = f"{sittings} and {counted(rows['gpu_uuid_hash'].nunique(), 'GPU')}"
     if by["same_gpu_largest_fraction"].isna().all() and by["between_gpus_cv"].isna().all():
         return Finding(
             f"{counted(len(by), 'anchor setting')} measured once, over {seen}: nothing to compare yet.", _partial(rows)
@@ -44,7 +45,7 @@ def anchors(evidence: Evidence) -> Finding:
     margin = percent(by["margin_fraction"].iloc[0])
     title = f"{repeats} of {counted(len(repeated), 'GPU-bound anchor setting')} repeat within {margin} on the same GPU"
     if repeated.empty:
-        title = "Whether a GPU repeats itself is not known yet: none measured a GPU-bound anchor twice"
+        title = "Whether a GPU repeats itself is not known yet: no GPU measured a GPU-bound anchor twice"
     apart = by["between_hosts_cv"].dropna()
     hosts = list(dict.fromkeys((percent(apart.min()), percent(apart.max())))) if len(apart) else []
     between = f"; hosts differ by {' to '.join(hosts)} (CV)" if hosts else ""

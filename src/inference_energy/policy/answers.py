@@ -50,7 +50,7 @@ def _trusted(evidence: Evidence) -> Finding:
     row, proof = total(evidence), device_proof(evidence)
     if row is None or not known(row["runs_closure_fraction"]):
         return completeness(evidence)
-    whole = "Within a run, the parts of the energy agree with the GPU's counter within"
+    whole = "Summed over all runs, the parts of the energy agree with the GPUs' counters within"
     whole += f" {percent(abs(row['runs_closure_fraction']))}."
     part = row["n_runs"] / row["n_planned_runs"]
     cycles = evidence.ok.groupby("setting")["cycle"].nunique()

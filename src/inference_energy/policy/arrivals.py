@@ -70,6 +70,7 @@ def _at_one_rate(evidence: Evidence) -> str:
     most = _apart(row, evidence.assumptions.confidence)
     return (
         f"At one and the same rate patterns are at most this far apart: {row['level']}, {most} than {row['baseline']}."
+        " That pair was picked for its difference: its interval is a little too narrow."
     )
 
 
@@ -257,9 +258,9 @@ def meanwhile(evidence: Evidence) -> Finding:
             f" {quantity(most['power_mean_w'], 'W')}."
         )
     return Finding(
-        f"From {number(least['n_running_mean'], 2)} ({arrival_words(least)}) to {number(most['n_running_mean'], 2)}"
-        f" sequences ({arrival_words(most)}) run together on average; power goes from"
-        f" {quantity(points['power_mean_w'].min(), 'W')} to {quantity(points['power_mean_w'].max(), 'W')}.",
+        f"From {number(least['n_running_mean'])} ({arrival_words(least)}) to {number(most['n_running_mean'])}"
+        f" sequences ({arrival_words(most)}) run together on average, at {quantity(least['power_mean_w'], 'W')} and"
+        f" {quantity(most['power_mean_w'], 'W')}.",
         "The weights are read once for all sequences of a step. A server with few of them reads as much for each token"
         f" as others read for many.{_waiting(evidence)}",
     )

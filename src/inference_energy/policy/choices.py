@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from inference_energy.policy import sizes
 from inference_energy.policy.evidence import Evidence
-from inference_energy.policy.numbers import NO_CHANGE, batch_row, link, moved
+from inference_energy.policy.numbers import NO_CHANGE, batch_row, link, moved, software
 from inference_energy.policy.wording import (
     Finding,
     Prose,
@@ -66,8 +67,23 @@ def levers(evidence: Evidence) -> Finding:
         f"Per token, {listed(said)} save{'s' if len(said) == 1 else ''} most.{wrong}"
         if said
         else f"No choice saves.{wrong}",
-        "Each choice is compared with its opposite, all else equal. Savings of several choices do not simply multiply.",
+        "Each choice is compared with its opposite, all else equal. Savings of several choices do not simply multiply."
+        f"{_elsewhere(evidence)}",
     )
+
+
+def _elsewhere(evidence: Evidence) -> str:
+    """What two of the choices do in vLLM, where that was measured."""
+    found = [
+        (find(evidence).title, figure)
+        for find, rows, figure in (
+            (sizes.formats, evidence.quantisation, "size_formats"),
+            (sizes.machines, evidence.right_size, "size_machines"),
+        )
+        if len(rows)
+    ]
+    said = " ".join(f"[{title.removesuffix('.')}](19_size.html#fig-{figure})." for title, figure in found)
+    return f" All of them are choices within {software(evidence)}; in vLLM other numbers hold: {said}" if said else ""
 
 
 def levers_table(evidence: Evidence) -> Prose:
@@ -113,10 +129,11 @@ def _levers(evidence: Evidence) -> Iterator[tuple[object, ...]]:
         ("int8", "float16", "may fall a little", "another library; check that it saves on your hardware"),
         ("int4", "float16", "may fall", "another library; check that it saves on your hardware"),
     ):
+        by = " (bitsandbytes)" if level in ("int8", "int4") else ""
         row = _level(evidence, "precision", level, baseline)
         ends = missing if row is None else _ends(row, RATIO)
         speed = "not measured" if row is None else "faster" if ends[0] < 1 else "slower with the software used here"
-        yield (f"numbers in {level}, not {baseline}", "precision", *ends, speed, quality, complexity)
+        yield (f"numbers in {level}{by}, not {baseline}", "precision", *ends, speed, quality, complexity)
     yield (
         "steady work, not pauses between requests",
         "traffic",
@@ -189,7 +206,7 @@ def _ratio_words(evidence: Evidence, row: pd.Series) -> str:
     within = (
         f" ({interval(low, high, '', evidence.assumptions.confidence)})"
         if known(low) and known(high)
-        else " (no interval: too few settings)"
+        else " (no interval: too few pairs of runs)"
     )
     return f"{link(row['subject'], moved(ratio))}: {number(ratio, 2)}{within}"
 

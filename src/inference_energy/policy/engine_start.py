@@ -88,14 +88,15 @@ def start(evidence: Evidence) -> Finding:
     more = ""
     if len(rows_with(like, quantity=FIRST_ITERATION_S, engine=GRAPHS)):
         waits = _range(rows_with(like, engine=GRAPHS), FIRST_ITERATION_S, "s")
-        more += f" From the process's start to its first prompt it took {waits} with graphs."
+        more += f" From that copy's start to its first prompt it took {waits} with graphs."
     if len(rows_with(like, quantity=START_S, engine=SERVER)):
         more += f" {SERVER} took {_range(rows_with(like, engine=SERVER), START_S, 's')} to start."
     return Finding(
         f"A start took {listed(parts)}.",
-        "A start is what comes before the first prompt: loading weights, which are random here and need no reading;"
-        " with graphs also compiling, and recording a graph for each of many batch sizes. What was compiled once is"
-        f" kept on disk and used again by later starts.{more} Models in {PRECISION} on one GPU; geometric means"
+        "A start is loading weights, which are random here and need no reading; with graphs also compiling, and"
+        " recording a graph for each of many batch sizes. What was compiled once is kept on disk and used again by"
+        " later starts. Importing the software is not in it: a measuring process is the copy of one that had imported"
+        f" everything.{more} Models in {PRECISION} on one GPU; geometric means"
         " over starts of all studies, on hosts that differ.",
     )
 

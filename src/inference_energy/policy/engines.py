@@ -25,7 +25,7 @@ from inference_energy.models.engines import (
     TRANSFORMERS,
     with_components,
 )
-from inference_energy.policy.estimates import behind, cell, rows_with, said, without_interval
+from inference_energy.policy.estimates import behind, cell, reasons, rows_with, said, without_interval
 from inference_energy.policy.evidence import Evidence
 from inference_energy.policy.wording import (
     Finding,
@@ -255,7 +255,11 @@ def levels_table(evidence: Evidence) -> Prose:
                 line[heading] = cell(found.iloc[0], unit) if len(found) else "–"
             if len(of_batch[of_batch["engine"] == engine]):
                 lines.append(line)
-    brackets = without_interval(rows) or f" In brackets: {level(evidence.assumptions.confidence)} intervals."
+    shown = rows[rows["engine"].isin(ENGINES) & rows["quantity"].isin([ENERGY, THROUGHPUT, POWER])]
+    brackets = without_interval(shown) or f" In brackets: {level(evidence.assumptions.confidence)} intervals."
+    bare = shown[shown["estimate_low"].isna()]
+    if len(bare) < len(shown) and len(bare):
+        brackets += f" Without brackets: {reasons(bare)}."
     return Prose(f"{table(pd.DataFrame(lines))}\n\nGeometric means over cycles.{brackets}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from inference_energy.policy.evidence import ESTIMATES, Evidence, Fact
+from inference_energy.policy.numbers import software
 from inference_energy.policy.spread import ENERGY, deployment_points
 from inference_energy.policy.wording import (
     Finding,
@@ -72,7 +73,8 @@ def translation(evidence: Evidence) -> Finding:
         f" {assumed.n_response_tokens} tokens. The site uses {plain(assumed.pue.value)} times the energy of the"
         f" devices (PUE “{assumed.pue.words}”), its electricity causes {plain(assumed.grid.value)} g CO₂e/kWh (grid"
         f" “{assumed.grid.words}”, {assumed.grid.year}) and costs {plain(assumed.price.value)} €/kWh (price"
-        f" “{assumed.price.words}”, {assumed.price.year}); these are taken as exact.{_brackets(evidence)}",
+        f" “{assumed.price.words}”, {assumed.price.year}); these are taken as exact."
+        f" All of these deployments run in {software(evidence)}.{_brackets(evidence)}",
     )
 
 
@@ -265,11 +267,12 @@ def scaled_up(evidence: Evidence) -> Finding:
     if made.empty or not assumed.requests:
         return not_measured(NO_SETTING)
     smallest = min(assumed.requests, key=lambda fact: fact.value)
-    least, most = made.iloc[0], made.iloc[-1]
+    of_model = main_model(evidence)
+    least, most = of_model.iloc[0], of_model.iloc[-1]
     low, high = (yearly_kwh(evidence, row, smallest) / assumed.household.value for row in (least, most))
     return Finding(
         f"A million requests a day take the electricity of {number(low * MILLION / smallest.value, 2)} to"
-        f" {number(high * MILLION / smallest.value, 2)} households, depending on the setting alone.",
+        f" {number(high * MILLION / smallest.value, 2)} households, depending on the setting alone ({least['model']}).",
         f"Each request is one answer of {assumed.n_response_tokens} tokens, at PUE {plain(assumed.pue.value)}; a"
         f" household ({assumed.household.words}) uses {plain(assumed.household.value)} kWh a year. This scales what was"
         " measured on small models; it is no estimate of any service, which uses other models, lengths and machines.",

@@ -122,7 +122,7 @@ CHOICES = (
         "batch",
         "{level}, not 1",
         "length_ratios",
-        "comparison == 'prompts_at_once' and batch_size in (32, 128)",
+        "comparison == 'prompts_at_once' and batch_size in (32, 512)",
         _LENGTHS,
         "lengths_at_once",
         per="prompt",

@@ -33,7 +33,8 @@ TERMS: dict[str, str] = {
     " mostly cooling.",
     "Quantisation": "Storing weights in 8 or 4 bits (int8, int4). It saves memory; whether it saves electricity"
     " depends on the software.",
-    "Run": "One measurement of one setting, in a program started for it alone.",
+    "Run": "One measurement of one setting, in a program started for it alone or in an engine that serves several"
+    " runs.",
     "Setting": "One full choice of everything that was varied: model, number format, batch size and so on.",
     "Throughput": "Tokens written per second, by all users' answers together.",
     "Token": "A piece of a word. A token is about three quarters of an English word.",

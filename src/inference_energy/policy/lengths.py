@@ -66,10 +66,10 @@ def growth(evidence: Evidence, varied: str) -> Finding:
         )
     confidence = evidence.assumptions.confidence
     opening = {
-        ("up",): f"Energy grows faster than the length of {what}",
+        ("up",): f"Energy bends upward with the length of {what}",
         ("undecided",): f"Energy grows with the length of {what} along a line, as far as can be told",
-        ("down",): f"Energy grows more slowly than the length of {what}",
-    }.get(tuple(fitted["bend"].unique()), f"Whether energy grows along a line with the length of {what} differs")
+        ("down",): f"Energy bends downward with the length of {what}",
+    }.get(tuple(fitted["bend"].unique()), f"Whether energy bends with the length of {what} differs between models")
     parts = [
         f"{percent(row[PART])} of it in {row['model']} at {row['longest_tokens']:,.0f} tokens"
         for _, row in fitted.iterrows()
@@ -174,7 +174,7 @@ def guidance(evidence: Evidence) -> Finding:
     confidence, row = evidence.assumptions.confidence, rows.iloc[-1]
     shortest = int(runs_of(evidence, "guidance")["n_input_tokens"].min())
     return Finding(
-        f"Prompts of {row['n_input_tokens']} instead of {shortest} tokens take {estimate(row, RATIO, '×', confidence)}"
+        f"Prompts of {row['n_input_tokens']} instead of {shortest} tokens take {_across(rows, confidence)}"
         f" the energy per answer, for {fold(row['n_input_tokens'] / shortest)} the input tokens.",
         _each(rows, confidence) + f"\n\nAnswers have {row['n_output_tokens']} tokens on average with either prompt:"
         " their lengths are drawn. Guidance that makes answers longer or shorter changes more than this.",

@@ -103,12 +103,18 @@ def spread(evidence: Evidence) -> Number:
     return Number(
         name,
         subject,
-        f"The same model ({row['model']}) on the same kind of hardware needs"
+        f"The same model ({row['model']}) on the same kind of hardware and in the same software"
+        f" ({software(evidence)}) needs"
         f" {_fold(evidence, row, 'max_over_min_fold')} as much electricity per token in the most costly setting as in"
         " the least costly one. Without the extremes (95th over 5th percentile) it is"
         f" {_fold(evidence, row, 'p95_over_p5_fold')}.",
         f"{counted(int(row['n_settings']), 'setting')}, {counted(int(row['n_runs']), 'run')}",
     )
+
+
+def software(evidence: Evidence) -> str:
+    """What all deployments run in: ``transformers``."""
+    return listed(sorted(evidence.ok["engine"].fillna("transformers").unique()))
 
 
 def batching(evidence: Evidence) -> Number:
@@ -153,10 +159,12 @@ def formats(evidence: Evidence) -> Number:
         if other["level"] in ("int8", "int4") and other["level"] != row["level"]
     ]
     also = f"; {listed(others)}" if others else ""
+    quantised = others or row["level"] in ("int8", "int4")
+    opening = f"With bitsandbytes in {software(evidence)}, storing" if quantised else "Storing"
     return Number(
         name if row[RATIO] > 1 and row["level"] in ("int8", "int4") else "The number format",
         subject,
-        f"Storing the model's numbers in {FORMATS.get(row['level'], row['level'])} instead of"
+        f"{opening} the model's numbers in {FORMATS.get(row['level'], row['level'])} instead of"
         f" {FORMATS.get(row['baseline'], row['baseline'])} {_changes(evidence, row)}{also}.",
         _grounds(row),
     )

@@ -11,7 +11,6 @@ from inference_energy.policy.wording import (
     bullets,
     counted,
     duration,
-    fold,
     known,
     listed,
     not_measured,
@@ -227,13 +226,13 @@ def soundness(evidence: Evidence) -> Prose:
     if row is not None and known(row["ledger_closure_fraction"]):
         found.append(
             "Idle, loading, warm-up and measuring together differ from all the energy that the GPUs counted by"
-            f" {percent(abs(row['ledger_closure_fraction']))}; within runs by"
+            f" {percent(abs(row['ledger_closure_fraction']))}; in the sum of all runs by"
             f" {percent(abs(row['runs_closure_fraction']))}."
         )
     spread = steady_runs(evidence)["window_cv"].dropna()
     if len(spread):
         found.append(
-            f"Stretches of one run differ by {percent(spread.median())} in the median run and by"
+            f"Stretches of one deployment's run differ by {percent(spread.median())} in the median run and by"
             f" {percent(spread.max())} in the worst (CV)."
         )
     return Prose(bullets(found).strip())
@@ -279,10 +278,9 @@ def side_by_side(evidence: Evidence) -> Finding:
     said = [
         f"{number(rate)} runs an hour on {counted(n, 'GPU')}" for n, rate in zip(per_hour.index, per_hour, strict=True)
     ]
-    gain = f" That is {fold(per_hour.iloc[-1] / per_hour.iloc[0])}." if len(per_hour) > 1 else ""
     lanes = listed([number(value, 2) for value in rows["lanes_mean_ratio"]])
     return Finding(
-        f"{counted(len(rows), 'sitting')} gave {listed(said)}.{gain}",
+        f"{counted(len(rows), 'sitting')} gave {listed(said)}.",
         f"Runs of all kinds, waits included; on average {lanes} runs went on at the same time.",
     )
 
@@ -366,10 +364,13 @@ def device_proof(evidence: Evidence) -> Finding:
     spare = (
         f" Metered GPUs that took no part drew {quantity(idle['power_w'].mean(), 'W')} on average." if len(idle) else ""
     )
+    n_after = n_runs - len(checks[checks["moment"] == "before"].drop_duplicates(RUN))
+    late = f" {counted(n_after, 'run')} that followed another in its engine {'was' if n_after == 1 else 'were'}"
     return Finding(
         f"{n_shared:,} of {counted(n_runs, 'run')} shared a GPU with a process of someone else; during runs"
         f" {percent(at_work)} of the GPUs that take part held a process of the run.",
-        f"{counted(n_visible, 'GPU')} visible in all, {n_used} took part.{spare}",
+        f"{counted(n_visible, 'GPU')} visible in all, {n_used} took part.{spare}"
+        + (f"{late} looked at afterwards only." if n_after else ""),
     )
 
 

@@ -93,11 +93,11 @@ def measured(evidence: Evidence) -> Prose:
         f"- **{name}**: {question}{'' if (runs['study'] == name).any() else ' Not measured yet.'}"
         for name, question in evidence.about.studies.items()
     )
-    cycles = counted(runs["cycle"].nunique(), "cycle")
+    n_cycles = runs.groupby("setting")["cycle"].nunique()
     return Prose(
-        f"{evidence.about.description}\n\n{len(runs):,} runs of {runs['setting'].nunique():,} settings in {cycles} gave"
-        f" numbers, each run in its own process{shared} on {machine}. Models: {models}. {formats(runs)}"
-        f" Instrument: {evidence.method_words}.\n\nThe questions:\n\n{studies}"
+        f"{evidence.about.description}\n\n{len(runs):,} runs of {len(n_cycles):,} settings, {(n_cycles > 1).sum():,} of"
+        f" them in several cycles, gave numbers, each run in its own process{shared} on {machine}. Models: {models}."
+        f" {formats(runs)} Instrument: {evidence.method_words}.\n\nThe questions:\n\n{studies}"
     )
 
 
@@ -105,7 +105,7 @@ def limits(evidence: Evidence) -> Prose:
     """What the numbers do not say."""
     runs = evidence.every_ok
     weights = set(runs["weights"].dropna())
-    cycles, machines = counted(runs["cycle"].nunique(), "cycle"), counted(runs["host"].nunique(), "machine")
+    machines = counted(runs["host"].nunique(), "machine")
     points = []
     if "random" in weights:
         points.append(
@@ -127,13 +127,13 @@ def limits(evidence: Evidence) -> Prose:
     served = runs["engine"].fillna("transformers").ne("transformers").any()
     software = "" if served else ", and services use faster software than this study does"
     points += [
-        f"**Small models, one kind of hardware.** {models} are small. Large models need several GPUs{software}: their"
-        " levels differ.",
+        f"**Small models, one kind of hardware.** The models of the deployments, {models}, are small. Large models need"
+        f" several GPUs{software}: their levels differ.",
         "**Who is billed.** Gross energy of the devices that take part, their idle power while running included. Other"
         " devices, processors, memory, network and cooling are outside, except that the PUE adds a share for the site.",
         "**A laboratory load.** Most settings run full batches of equal length without waiting. A service with gaps,"
         " short batches or idle machines in reserve needs more energy per token.",
-        f"**{machines}, {cycles}.** Another specimen, driver or engine may differ; the intervals resample settings or"
+        f"**{machines}.** Another specimen, driver or engine may differ; the intervals resample settings or"
         f" cycles of this campaign only.{_once(evidence)}",
         "**Averages of grids.** A region's carbon is its yearly mean, not what one more kilowatt-hour causes.",
         "**Use, not life cycle.** Making the hardware and training the model are not counted.",

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from inference_energy.models.arrivals import SPREAD
+from inference_energy.policy import engines, lengths
+from inference_energy.policy.estimates import rows_with
 from inference_energy.policy.evidence import ESTIMATES, Evidence
 from inference_energy.policy.numbers import IDEAL_SHARE, batch_row, format_rows, gap_rows, link, moved, scenario_rows
 from inference_energy.policy.spread import ENERGY
@@ -73,17 +76,18 @@ def controls(evidence: Evidence) -> Prose:
         ),
         (
             "Arrival of requests",
-            _linked("traffic", _waiting(evidence)),
+            _linked("traffic", _waiting(evidence)) + _load(evidence),
             "Fix a pattern of arrival with pauses; count waiting time in.",
         ),
         (
-            "Number format and software",
+            "Number format",
             _linked("precision", _format(evidence)),
-            "State both. A format saves only with software made for it.",
+            "State it. A format saves only with software made for it.",
         ),
+        ("Software", _software(evidence), "Name it with its version; measure with the one in service."),
         (
             "Length of prompts and answers",
-            _linked("lengths", _lengths(evidence)),
+            _linked("lengths", _lengths(evidence)) + _per_answer(evidence),
             "Fix both; report energy per answer and per token.",
         ),
         ("Choice of the next token", _linked("decoding", _decoding(evidence)), "State it."),
@@ -174,7 +178,23 @@ def _waiting(evidence: Evidence) -> str:
     if rows.empty:
         return NOT_HERE
     worst = row_with(rows, "estimate")
-    return f"up to {moved(worst['estimate'])} with waiting ({worst['waiting']})"
+    return f"{moved(worst['estimate'])} with waiting ({worst['waiting']}; mean over settings)"
+
+
+def _load(evidence: Evidence) -> str:
+    """How far a request's energy goes with the load of a server, where that was measured."""
+    rows = rows_with(evidence.arrival_ratio, comparison=SPREAD, scope="all").dropna(subset=["energy_ratio"])
+    if rows.empty:
+        return ""
+    row = row_with(rows, "energy_ratio")
+    said = f"{fold(row['energy_ratio'])} per request ({row['level']} over {row['baseline']})"
+    return f"; [{said}](17_serving.html#fig-serving_energy)"
+
+
+def _software(evidence: Evidence) -> str:
+    if evidence.engine_comparison.empty or engines.same_batch_rows(evidence).empty:
+        return NOT_HERE
+    return f"[{engines.same_batch(evidence).title.removesuffix('.')}](15_engine.html#fig-engine_energy)"
 
 
 def _format(evidence: Evidence) -> str:
@@ -192,7 +212,16 @@ def _lengths(evidence: Evidence) -> str:
     if rows.empty:
         return NOT_HERE
     row = rows.iloc[0]
-    return f"{moved(row['level_over_baseline_ratio'])} ({row['level']} against {row['baseline']})"
+    verdict = f"; {row['verdict']}" if row["verdict"] == "undecided" else ""
+    return f"per token {moved(row['level_over_baseline_ratio'])} ({row['level']} against {row['baseline']}{verdict})"
+
+
+def _per_answer(evidence: Evidence) -> str:
+    """What long prompts and answers cost, where that was measured."""
+    if lengths.ratios(evidence, "long_prompt", "long_answer").empty:
+        return ""
+    said = lengths.long_or_short(evidence).title
+    return f"; [per answer: {said[0].lower()}{said[1:].removesuffix('.')}](18_lengths.html#fig-lengths_ratio)"
 
 
 def _decoding(evidence: Evidence) -> str:

@@ -71,8 +71,8 @@ class ServedEngine:
 
     def prime(self, n_tokens: int) -> None:
         """A few tokens for each of the first requests."""
-        n = min(N_WARM_UP_REQUESTS, len(self._prompts))
-        self._answered(self._written([n_tokens] * n), [0.0] * n, [n_tokens] * n)
+        asked = [min(n_tokens, n) for n in self._n_asked[:N_WARM_UP_REQUESTS]]  # room is for the longest answer
+        self._answered(self._written(asked), [0.0] * len(asked), asked)
 
     def forward_passes(self, n: int) -> None:
         """`n` answers of one token to the first prompt, one by one."""
@@ -160,10 +160,10 @@ class ServedEngine:
             self._client.connect(len(payloads))
         poll = http_request("GET", "/metrics", self.name, key=self.key) if measured else None
         done = self._client.run(payloads, planned, poll, POLL_PERIOD_S)
-        if any(exchange.failure is not None for exchange in done.exchanges):
-            self.require_healthy()
         n_input = [len(ids) for ids in self._prompts[: len(payloads)]]
         requests = requests_of(done, n_input, n_asked)
+        if any(outcome != "ok" for outcome in requests.outcome):  # an engine that died may still answer, with errors
+            self.require_healthy()
         if "ok" not in requests.outcome:
             kinds = ", ".join(sorted(set(requests.outcome)))
             example = next((detail for detail in requests.detail if detail), "nothing more is known")

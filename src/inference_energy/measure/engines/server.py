@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from inference_energy.config import Endpoint, ModelFacts, Setting
 from inference_energy.errors import ConfigError
-from inference_energy.measure.engines import vllm_model
+from inference_energy.measure.engines import Generated, vllm_model
 from inference_energy.measure.engines.served import ServedEngine, json_of
 from inference_energy.measure.serving import HOST, Server, get, post
-from inference_energy.measure.workload import Prompts
+from inference_energy.measure.workload import FIRST_RANDOM_ID, Prompts
 from inference_energy.records import EngineFacts, write_text_atomically
 
 #: Longest start of vLLM's server: fetching weights, loading the largest model, compiling.
@@ -224,6 +226,7 @@ class EndpointEngine(ServedEngine):
         if endpoint is None:
             raise ConfigError("measurement.endpoint", "is null", "a url and a served_model for the engine 'endpoint'")
         self._endpoint = endpoint
+        self._first_tokens = np.random.default_rng()
         self.dialect, self.served_model = endpoint.dialect, endpoint.served_model
         self.answer_timeout_s = endpoint.answer_timeout_s
         self._tokenizer: Any = None
@@ -259,6 +262,12 @@ class EndpointEngine(ServedEngine):
         if self.served_model not in known:
             raise ConfigError(where, f"serves {', '.join(known)}", f"{self.served_model} (served_model)")
 
+    def iterate(self, *, waiting: bool) -> Generated:
+        """See :meth:`ServedEngine.iterate`; the next pass has prompts that no cache of the server's holds."""
+        generated = super().iterate(waiting=waiting)
+        self._payloads = self._written(self._n_asked)
+        return generated
+
     def facts(self) -> EngineFacts:
         """Little is known of it."""
         options = {"url": self._endpoint.url, "dialect": self.dialect, "served_model": self.served_model}
@@ -267,7 +276,14 @@ class EndpointEngine(ServedEngine):
         return EngineFacts.sparse("endpoint", version=str(found) if found else None, options=options)
 
     def _prompt(self, ids: list[int]) -> list[int] | str:
-        """Text Generation Inference takes text alone: the model's own tokenizer turns ids into it."""
+        """A prompt that the server has not seen; as text for Text Generation Inference, by the model's own tokenizer.
+
+        Servers keep what prompts begin with, and longer than a campaign lasts. The first token is thus drawn anew each
+        time, and not from the seed: everything behind another token is another beginning.
+        """
+        if self._levels.prefix_caching == "off":
+            first = int(self._first_tokens.integers(FIRST_RANDOM_ID, int(self._facts.shape["vocab_size"])))
+            ids = [first, *ids[1:]]
         if self.dialect != "tgi":
             return ids
         if self._tokenizer is None:
