@@ -237,34 +237,28 @@ def test_taking_other_prompts_begins_observations_anew(played: Callable[[str], _
         engine.take(_levels(n_input_tokens=60), _prompts(_levels(n_input_tokens=60), facts))
 
 
-def test_a_server_that_dies_ends_the_run_with_its_last_words(
-    played: Callable[[str], _Played], facts: ModelFacts, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        ("dies", "ended while it was needed.*gives up"),
+        ("error_event", "does not answer any more"),  # its engine is gone, and it goes on with whole streams of errors
+    ],
+)
+def test_a_server_that_dies_ends_the_run(
+    played: Callable[[str], _Played], facts: ModelFacts, monkeypatch: pytest.MonkeyPatch, behaviour: str, words: str
 ) -> None:
     monkeypatch.setenv("SCRIPTED_N_GOOD", "8")
-    engine = played("dies")
+    engine = played(behaviour)
     engine.load()
     session = engine._server.processes()[0]  # type: ignore[union-attr]
     engine.take(_levels(), _prompts(_levels(), facts))
     engine.iterate(waiting=False)
 
-    with pytest.raises(EngineError, match=re.compile("ended while it was needed.*gives up", re.DOTALL)):
+    with pytest.raises(EngineError, match=re.compile(words, re.DOTALL)):
         engine.iterate(waiting=True)
 
+    engine.close()
     assert processes_of(session) == []
-
-
-def test_an_engine_that_dies_behind_its_server_ends_the_run(
-    played: Callable[[str], _Played], facts: ModelFacts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It goes on answering for a while, with errors in whole streams."""
-    monkeypatch.setenv("SCRIPTED_N_GOOD", "8")
-    engine = played("error_event")
-    engine.load()
-    engine.take(_levels(), _prompts(_levels(), facts))
-    engine.iterate(waiting=False)
-
-    with pytest.raises(EngineError, match="does not answer any more"):
-        engine.iterate(waiting=True)
 
 
 def test_priming_asks_for_no_more_than_there_is_room_for(played: Callable[[str], _Played], facts: ModelFacts) -> None:
