@@ -241,9 +241,10 @@ def _rows(evidence: Evidence, choice: _Choice) -> Iterator[dict[str, object]]:
 
 
 def _words(row: pd.Series) -> str:
-    """``0.26 (0.25 to 0.27)``."""
+    """``0.26 (0.25 to 0.27)``, or ``0.75 (too few repetitions)``."""
     ends = row["energy_ratio_low"], row["energy_ratio_high"]
-    return number(row["energy_ratio"], 2) + (f" ({span(*ends, '')})" if known(ends[0]) and known(ends[1]) else "")
+    within = span(*ends, "") if known(ends[0]) and known(ends[1]) else "too few repetitions"
+    return f"{number(row['energy_ratio'], 2)} ({within})"
 
 
 def _moved(ratio: float) -> str:
