@@ -101,8 +101,7 @@ def _paired(served: pd.DataFrame, confidence: float, n_bootstrap: int, seed: int
                 {"comparison": comparison, "scope": "setting", "level": arrival_words(first), "baseline": baseline}
                 | {name: first[name] for name in _LEVELS}
                 | _ends(ratio, low, high)
-                | grounds(of_setting)
-                | {"note": None}
+                | grounds(of_setting, pooled=True)
                 | how
             )
         if comparison == OVER_FIXED and len(pairs):

@@ -161,7 +161,7 @@ def _ratios(pairs: pd.DataFrame, runs: pd.DataFrame, quantity: str, confidence: 
     for _, of_setting in pairs.groupby("setting", sort=True):
         ends, how = paired_ends(of_setting, pairs, runs, quantity, confidence)
         row = _of(of_setting) | dict(zip(_ESTIMATE, ends, strict=True))
-        yield row | grounds(of_setting, str(how["note"]) if "note" in how else None, pooled=True)
+        yield row | grounds(of_setting, pooled=True) | how
 
 
 def _over_models(pairs: pd.DataFrame, bootstrap: Bootstrap) -> Iterator[dict[str, object]]:

@@ -75,7 +75,7 @@ def length_ratios(runs: pd.DataFrame, *, confidence: float, n_bootstrap: int, se
                 first = of_setting.iloc[0]
                 shown = {key: first[key] for key in ("model", "precision", "setting", *LENGTHS, "batch_size")}
                 shown[ENERGY] = float(np.exp(np.log(of_setting[ENERGY].astype(float)).mean()))
-                rows.append(name | shown | grounds(of_setting) | {"note": None} | estimate | how)
+                rows.append(name | shown | grounds(of_setting, pooled=True) | estimate | how)
             if len(pairs["setting"].unique()) > 1:
                 rows.append(name | _over_models(pairs, bootstrap))
     return LengthRatios(pd.DataFrame(rows, columns=LENGTH_RATIOS.names), confidence)

@@ -10,6 +10,7 @@ import pandas as pd
 from inference_energy.policy import sizes
 from inference_energy.policy.evidence import Evidence
 from inference_energy.policy.numbers import NO_CHANGE, batch_row, link, moved, software
+from inference_energy.policy.precision import QUANTISED
 from inference_energy.policy.wording import (
     Finding,
     Prose,
@@ -74,15 +75,14 @@ def levers(evidence: Evidence) -> Finding:
 
 def _elsewhere(evidence: Evidence) -> str:
     """What two of the choices do in vLLM, where that was measured."""
-    found = [
-        (find(evidence).title, figure)
-        for find, rows, figure in (
-            (sizes.formats, evidence.quantisation, "size_formats"),
-            (sizes.machines, evidence.right_size, "size_machines"),
+    said = " ".join(
+        f"{link(subject, find(evidence).title.removesuffix('.'))}."
+        for find, rows, subject in (
+            (sizes.formats, evidence.quantisation, "formats_in_vllm"),
+            (sizes.machines, evidence.right_size, "machines_in_vllm"),
         )
         if len(rows)
-    ]
-    said = " ".join(f"[{title.removesuffix('.')}](19_size.html#fig-{figure})." for title, figure in found)
+    )
     return f" All of them are choices within {software(evidence)}; in vLLM other numbers hold: {said}" if said else ""
 
 
@@ -129,7 +129,7 @@ def _levers(evidence: Evidence) -> Iterator[tuple[object, ...]]:
         ("int8", "float16", "may fall a little", "another library; check that it saves on your hardware"),
         ("int4", "float16", "may fall", "another library; check that it saves on your hardware"),
     ):
-        by = " (bitsandbytes)" if level in ("int8", "int4") else ""
+        by = " (bitsandbytes)" if level in QUANTISED else ""
         row = _level(evidence, "precision", level, baseline)
         ends = missing if row is None else _ends(row, RATIO)
         speed = "not measured" if row is None else "faster" if ends[0] < 1 else "slower with the software used here"

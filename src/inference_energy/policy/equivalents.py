@@ -263,12 +263,11 @@ def printed_table(evidence: Evidence) -> Prose:
 
 def scaled_up(evidence: Evidence) -> Finding:
     """A year of requests in households' electricity."""
-    made, assumed = million_tokens(evidence), evidence.assumptions
+    made, assumed = main_model(evidence), evidence.assumptions
     if made.empty or not assumed.requests:
         return not_measured(NO_SETTING)
     smallest = min(assumed.requests, key=lambda fact: fact.value)
-    of_model = main_model(evidence)
-    least, most = of_model.iloc[0], of_model.iloc[-1]
+    least, most = made.iloc[0], made.iloc[-1]
     low, high = (yearly_kwh(evidence, row, smallest) / assumed.household.value for row in (least, most))
     return Finding(
         f"A million requests a day take the electricity of {number(low * MILLION / smallest.value, 2)} to"

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from inference_energy.policy.evidence import ESTIMATES, Evidence
+from inference_energy.policy.precision import QUANTISED
 from inference_energy.policy.spread import deployment_rows
 from inference_energy.policy.wording import (
     Prose,
@@ -47,6 +48,11 @@ SHOWN: dict[str, tuple[str, str]] = {
     "traffic": ("09_traffic", "traffic_waiting"),
     "flops": ("10_throughput", "throughput_explained"),
     "scenarios": ("11_scenarios", "scenarios_spread"),
+    "engine": ("15_engine", "engine_energy"),
+    "load": ("17_serving", "serving_energy"),
+    "answers": ("18_lengths", "lengths_ratio"),
+    "machines_in_vllm": ("19_size", "size_machines"),
+    "formats_in_vllm": ("19_size", "size_formats"),
 }
 
 
@@ -156,13 +162,13 @@ def formats(evidence: Evidence) -> Number:
     others = [
         f"{FORMATS[str(other['level'])]} {_changes(evidence, other, brief=True)}"
         for _, other in rows.iterrows()
-        if other["level"] in ("int8", "int4") and other["level"] != row["level"]
+        if other["level"] in QUANTISED and other["level"] != row["level"]
     ]
     also = f"; {listed(others)}" if others else ""
-    quantised = others or row["level"] in ("int8", "int4")
+    quantised = others or row["level"] in QUANTISED
     opening = f"With bitsandbytes in {software(evidence)}, storing" if quantised else "Storing"
     return Number(
-        name if row[RATIO] > 1 and row["level"] in ("int8", "int4") else "The number format",
+        name if row[RATIO] > 1 and row["level"] in QUANTISED else "The number format",
         subject,
         f"{opening} the model's numbers in {FORMATS.get(row['level'], row['level'])} instead of"
         f" {FORMATS.get(row['baseline'], row['baseline'])} {_changes(evidence, row)}{also}.",

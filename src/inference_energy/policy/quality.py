@@ -365,12 +365,16 @@ def device_proof(evidence: Evidence) -> Finding:
         f" Metered GPUs that took no part drew {quantity(idle['power_w'].mean(), 'W')} on average." if len(idle) else ""
     )
     n_after = n_runs - len(checks[checks["moment"] == "before"].drop_duplicates(RUN))
-    late = f" {counted(n_after, 'run')} that followed another in its engine {'was' if n_after == 1 else 'were'}"
+    were = "was" if n_after == 1 else "were"
+    late = (
+        f" {counted(n_after, 'run')} that followed another in its engine {were} looked at afterwards only."
+        if n_after
+        else ""
+    )
     return Finding(
         f"{n_shared:,} of {counted(n_runs, 'run')} shared a GPU with a process of someone else; during runs"
         f" {percent(at_work)} of the GPUs that take part held a process of the run.",
-        f"{counted(n_visible, 'GPU')} visible in all, {n_used} took part.{spare}"
-        + (f"{late} looked at afterwards only." if n_after else ""),
+        f"{counted(n_visible, 'GPU')} visible in all, {n_used} took part.{spare}{late}",
     )
 
 

@@ -188,13 +188,13 @@ def _load(evidence: Evidence) -> str:
         return ""
     row = row_with(rows, "energy_ratio")
     said = f"{fold(row['energy_ratio'])} per request ({row['level']} over {row['baseline']})"
-    return f"; [{said}](17_serving.html#fig-serving_energy)"
+    return f"; {link('load', said)}"
 
 
 def _software(evidence: Evidence) -> str:
-    if evidence.engine_comparison.empty or engines.same_batch_rows(evidence).empty:
+    if engines.same_batch_rows(evidence).empty:
         return NOT_HERE
-    return f"[{engines.same_batch(evidence).title.removesuffix('.')}](15_engine.html#fig-engine_energy)"
+    return link("engine", engines.same_batch(evidence).title.removesuffix("."))
 
 
 def _format(evidence: Evidence) -> str:
@@ -221,7 +221,7 @@ def _per_answer(evidence: Evidence) -> str:
     if lengths.ratios(evidence, "long_prompt", "long_answer").empty:
         return ""
     said = lengths.long_or_short(evidence).title
-    return f"; [per answer: {said[0].lower()}{said[1:].removesuffix('.')}](18_lengths.html#fig-lengths_ratio)"
+    return f"; {link('answers', f'per answer: {said[0].lower()}{said[1:]}'.removesuffix('.'))}"
 
 
 def _decoding(evidence: Evidence) -> str:
